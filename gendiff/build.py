@@ -1,0 +1,224 @@
+"""From a run's config to networks and methods, and back from a stage folder to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gendiff import registry
+from gendiff.config import RunConfig, compose, read_yaml
+from gendiff.errors import UserError, did_you_mean
+from gendiff.methods.base import Method
+from gendiff.seeding import key
+from gendiff.storage import read_json, sha256
+from gendiff.weights import load_weights, weight_file
+
+
+def build_network(run: RunConfig, role: str) -> nn.Module:
+    """A role's network with fresh weights, a function of (seed, role) alone."""
+    config = run.networks[role]
+    shape, out_channels = run.network_shape(role)
+    cls: type[nn.Module] = registry.lookup("networks", config.name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(run.seed, "init", role))
+        return cls(config, shape, out_channels)
+
+
+def build_method(
+    run: RunConfig,
+    stage: str = "",
+    frozen: Mapping[str, Any] | None = None,
+    roles: Iterable[str] | None = None,
+) -> Method:
+    """The method of a run with fresh networks, for all roles that learn or the named ones."""
+    wanted = run.networks if roles is None else roles
+    return run.method_class(
+        run.method,
+        {role: build_network(run, role) for role in wanted},
+        run.make_path(),
+        frozen,
+        run.optim,
+        shape=run.data.shape,
+        classes=run.data.classes,
+        max_steps=run.trainer.max_steps,
+        seed=run.seed,
+        stage=stage,
+        accumulate=run.hardware.accumulate,
+    )
+
+
+def read_run(folder: Path) -> RunConfig:
+    """The run that a stage folder holds.
+
+    Raises:
+        UserError: not a stage folder, or its config is damaged.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder}: not a stage folder (no config.yaml). {_stages_in(folder)}")
+    return compose(read_yaml(path), str(path))
+
+
+def check_done(folder: Path) -> dict[str, Any]:
+    """The record of a finished stage.
+
+    Raises:
+        UserError: the stage is not finished.
+    """
+    if not (folder / "done.json").is_file():
+        raise UserError(f"{folder}: not a finished stage. {_stages_in(folder)}".rstrip())
+    done = read_json(folder / "done.json")
+    if not isinstance(done, dict) or not isinstance(done.get("digests"), dict):
+        raise UserError(f"{folder / 'done.json'}: damaged, it holds no digests.")
+    return done
+
+
+def check_file(folder: Path, name: str, done: Mapping[str, Any]) -> Path:
+    """A file of a finished stage, its digest checked.
+
+    Raises:
+        UserError: the stage has no such file, or it is not what the stage wrote.
+    """
+    path = folder / name
+    if name not in done["digests"]:
+        word, known = Path(name).stem, [Path(n).stem for n in done["digests"]]
+        raise UserError(f"{folder}: has no {word!r}.{did_you_mean(word, known)}")
+    if not path.is_file():
+        raise UserError(f"{path}: missing; the stage had written it.")
+    if sha256(path) != done["digests"][name]:
+        raise UserError(f"{path}: damaged, its digest is not the one recorded in done.json.")
+    return path
+
+
+def owner(method: type[Method], role: str) -> str:
+    """The role whose network an average (or a role itself) has."""
+    return method.averages.get(role, role)
+
+
+def load_role(folder: Path, role: str) -> Any:
+    """A role of a finished stage as its method wraps it, e.g. a Denoiser; for use as a teacher.
+
+    Raises:
+        UserError: the stage is unfinished or damaged, or has no such role.
+    """
+    run = read_run(folder)
+    path = check_file(folder, f"weights/{role}.safetensors", check_done(folder))
+    network = build_network(run, owner(run.method_class, role))
+    load_weights(network, path)
+    return run.method_class.wrap(role, network.eval(), run.make_path(), run.method)
+
+
+class Model:
+    """A finished stage, ready to sample from.
+
+    Attributes:
+        run: its config.
+        method: the method, with trained weights.
+        role: who samples.
+    """
+
+    batch = 1000
+
+    def __init__(self, run: RunConfig, method: Method, role: str) -> None:
+        self.run, self.method, self.role = run, method.eval(), role
+
+    def to(self, device: torch.device | str) -> Model:
+        self.method.to(device)
+        return self
+
+    @property
+    def nfe(self) -> int:
+        """Network calls of the role that samples, so far."""
+        return int(getattr(self.method, self.role).nfe)
+
+    @property
+    def default_steps(self) -> int:
+        """Steps to sample with when none are named: what the method or its evaluation says."""
+        for name in ("student_steps", "steps"):
+            if hasattr(self.run.method, name):
+                return int(getattr(self.run.method, name))
+        return max(self.run.evaluation.steps, default=50)
+
+    def sample(
+        self,
+        n: int,
+        steps: int,
+        *,
+        sampler: str | None = None,
+        labels: Tensor | None = None,
+        guidance: float = 0.0,
+        seed: int = 0,
+    ) -> Tensor:
+        """Draw n samples on the CPU, (n, *shape) float32, images in [-1, 1].
+
+        Args:
+            labels: (n,) integers; None spreads the classes evenly, in order.
+            guidance: w of ``(1 + w) conditional - w unconditional``.
+
+        Raises:
+            UserError: an impossible sampler, number of steps or label.
+        """
+        classes = self.run.data.classes
+        if labels is None and classes:
+            labels = torch.arange(n) * classes // n
+        if labels is not None and classes and len(labels):
+            if labels.min() < 0 or labels.max() >= classes:
+                raise UserError(f"label: {self.run.data.name} has labels 0 to {classes - 1}.")
+        parts = []
+        for first in range(0, n, self.batch):
+            last = min(n, first + self.batch)
+            x = self.method.sample(
+                last - first,
+                steps,
+                role=self.role,
+                sampler=sampler,
+                labels=None if labels is None else labels[first:last],
+                guidance=guidance,
+                seed=seed,
+                first=first,
+            )
+            parts.append(x.cpu())
+        x = torch.cat(parts) if parts else torch.empty(0, *self.run.data.shape)
+        return x.clamp(-1, 1) if len(self.run.data.shape) == 3 else x
+
+
+def load(folder: str | Path, role: str | None = None) -> Model:
+    """A finished stage as a model to sample from; ``role`` defaults to its average.
+
+    Raises:
+        UserError: not a finished stage, damaged, without that role, or not a generative one.
+    """
+    folder = Path(folder)
+    run, done = read_run(folder), check_done(folder)
+    cls = run.method_class
+    if not cls.samplers:
+        raise UserError(f"{folder}: a {run.method.name} stage cannot be sampled.")
+    role = role or cls.speaker
+    path = check_file(folder, f"weights/{role}.safetensors", done)
+    base = owner(cls, role)
+    if base not in run.networks:
+        raise UserError(f"{folder}: {role!r} cannot be sampled.")
+    method = build_method(run, roles=[base])
+    target = method.networks if role == base else method.averaged
+    load_weights(target[role], path)
+    return Model(run, method, role)
+
+
+def load_evaluator(folder: Path) -> Any:
+    """A finished evaluator stage: a method with ``features(x) -> (features, logits)``."""
+    run, done = read_run(folder), check_done(folder)
+    if not hasattr(run.method_class, "features"):
+        raise UserError(f"{folder}: a {run.method.name} stage is no evaluator.")
+    method = build_method(run)
+    path = check_file(folder, "weights/ema.safetensors", done)
+    load_weights(method.averaged["ema"], path)
+    return method.eval()
+
+
+def _stages_in(folder: Path) -> str:
+    inside = sorted(p.parent.name for p in folder.glob("*/done.json")) if folder.is_dir() else []
+    return f"Finished stages in it: {', '.join(inside)}." if inside else ""

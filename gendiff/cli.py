@@ -1,0 +1,205 @@
+"""The command line: run, status, sample, evaluate, list. Heavy imports wait for their command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gendiff.errors import Interrupted, UserError, did_you_mean
+
+KINDS = ("methods", "networks", "paths", "samplers", "data", "metrics", "configs", "stages")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are ours: one line, with a near miss."""
+
+    def error(self, message: str) -> Any:
+        raise UserError(f"{self.prog}: {message}. See {self.prog} --help.")
+
+
+def parser() -> Parser:
+    """All commands and their options."""
+    top = Parser(prog="gendiff", description=__import__("gendiff").__doc__)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, call: Callable[[Any], None], text: str) -> Parser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(call=call)
+        return command
+
+    run = add("run", run_command, "train every stage that is not up to date, and evaluate it")
+    status = add("status", status_command, "stages, states and what changed; touches nothing")
+    for command in (run, status):
+        command.add_argument("target", metavar="STAGES|CONFIG", help="a shipped name or a path")
+        command.add_argument("overrides", nargs="*", metavar="key=value")
+        command.add_argument("--dir", type=Path, help="run folder (default: runs/<name>)")
+    run.add_argument("--only", metavar="STAGE", help="run this one stage")
+    run.add_argument("--rerun", metavar="STAGE", action="append", help="train it anew")
+    run.add_argument("--accept", metavar="STAGE", action="append", help="keep stale weights")
+    run.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
+
+    sample = add("sample", sample_command, "draw samples from a finished stage")
+    sample.add_argument("model", type=Path, metavar="MODEL", help="a stage folder")
+    sample.add_argument("-n", type=int, default=64, help="samples (default 64)")
+    sample.add_argument("--steps", type=int, help="sampling steps (default: as trained)")
+    sample.add_argument("--sampler", help="default: the method's own")
+    sample.add_argument("--label", type=int, help="one class (default: all, in rows)")
+    sample.add_argument("--guidance", type=float, default=0.0, metavar="W")
+    sample.add_argument("--role", help="whose weights sample (default: the average)")
+    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument(
+        "-o", "--output", type=Path, default=Path("grid.png"), help="grid.png|samples.npz|folder/"
+    )
+
+    evaluate = add("evaluate", evaluate_command, "quality against NFE of finished stages")
+    evaluate.add_argument("models", nargs="+", type=Path, metavar="MODEL")
+    evaluate.add_argument("--steps", type=integers, help="e.g. 1,2,4,8")
+    evaluate.add_argument("--sampler", action="append", help="may be given several times")
+    evaluate.add_argument("--guidance", type=float, action="append", metavar="W")
+    evaluate.add_argument("--draws", type=int, help="sample sets a point")
+    evaluate.add_argument("-o", "--output", type=Path, help="also write the points as JSON")
+
+    listing = add("list", list_command, "what is registered and shipped")
+    listing.add_argument("kind", nargs="?", metavar="|".join(KINDS))
+    return top
+
+
+def parse(words: Sequence[str] | None) -> Any:
+    """Arguments, overrides allowed before and after options."""
+    args, rest = parser().parse_known_args(words)
+    overrides = getattr(args, "overrides", None)
+    odd = next((word for word in rest if overrides is None or word.startswith("-")), None)
+    if odd:
+        raise UserError(f"{odd}: no such option or argument of gendiff {args.command}.")
+    if rest:
+        args.overrides = overrides + rest
+    return args
+
+
+def integers(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
+
+
+def run_command(args: Any) -> None:
+    pipeline, folder = open_pipeline(args)
+    from gendiff.pipeline.runner import run_pipeline
+    from gendiff.progress import Reporter
+    from gendiff.signals import Stop
+
+    stop, reporter = Stop(), Reporter()
+    with stop.listening():
+        run_pipeline(
+            pipeline,
+            folder,
+            reporter,
+            stop,
+            only=args.only,
+            rerun=args.rerun,
+            accepted=args.accept,
+            dry_run=args.dry_run,
+        )
+
+
+def status_command(args: Any) -> None:
+    pipeline, folder = open_pipeline(args)
+    from gendiff.pipeline.plan import make_plan
+    from gendiff.progress import Reporter
+
+    reporter = Reporter()
+    for step in make_plan(pipeline, folder):
+        total = step.stage.run.trainer.max_steps
+        words = [f"{step.stage.name:24} {step.state:10} {step.done}/{total}"]
+        if step.waits_for and step.state != "done":
+            words.append(f"waits for {', '.join(step.waits_for)}")
+        reporter.say("  ".join(words + step.why))
+
+
+def open_pipeline(args: Any) -> tuple[Any, Path]:
+    """The pipeline of ``run`` and ``status``, and its run folder."""
+    from gendiff.pipeline.stages import load_pipeline
+
+    pipeline = load_pipeline(args.target, args.overrides)
+    return pipeline, args.dir or Path("runs") / pipeline.name
+
+
+def sample_command(args: Any) -> None:
+    if args.n < 1:
+        raise UserError(f"-n: {args.n}; at least 1.")
+    import torch
+
+    from gendiff.build import load
+    from gendiff.report.save import check_output, save_samples
+
+    check_output(args.output)
+    model = load(args.model, args.role)
+    steps = args.steps if args.steps is not None else model.default_steps
+    labels = None if args.label is None else torch.full((args.n,), args.label)
+    x = model.sample(
+        args.n,
+        steps,
+        sampler=args.sampler,
+        labels=labels,
+        guidance=args.guidance,
+        seed=args.seed,
+    )
+    save_samples(x, args.output, model.run.data.classes if labels is None else 0)
+    print(args.output)
+
+
+def evaluate_command(args: Any) -> None:
+    from gendiff.pipeline.evaluation import evaluate_models
+    from gendiff.progress import Reporter
+    from gendiff.storage import write_json
+
+    reporter = Reporter()
+    entries = evaluate_models(
+        args.models, args.steps, args.sampler, args.guidance, args.draws, reporter
+    )
+    if args.output:
+        write_json(args.output, entries)
+
+
+def list_command(args: Any) -> None:
+    from gendiff import registry
+    from gendiff.pipeline.shipped import shipped_folder, shipped_names
+
+    if args.kind and args.kind not in KINDS:
+        raise UserError(f"{args.kind}: no such kind.{did_you_mean(args.kind, KINDS)}")
+    for kind in [args.kind] if args.kind else KINDS:
+        print(f"{kind}:")
+        if kind in ("configs", "stages"):
+            for name in shipped_names(kind):
+                first = (shipped_folder(kind) / f"{name}.yaml").read_text().split("\n")[0]
+                print(f"  {name:24} {first.lstrip('# ')}")
+        else:
+            for name in registry.names(kind):
+                print(f"  {name:24} {registry.summary(kind, name)}")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code: 0 done, 2 the user's mistake, 75 stopped, run again."""
+    try:
+        args = parse(words)
+        args.call(args)
+    except UserError as error:
+        print(f"gendiff: {error}", file=sys.stderr)
+        return 2
+    except (Interrupted, KeyboardInterrupt) as error:
+        print(f"gendiff: {error or 'interrupted'}; run again to go on.", file=sys.stderr)
+        return 75
+    except BrokenPipeError:  # the reader, e.g. head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def entry() -> None:
+    """The ``gendiff`` command."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

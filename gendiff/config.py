@@ -1,0 +1,306 @@
+"""One training run as a frozen dataclass, composed from YAML and checked before anything starts.
+
+OmegaConf reads, merges and types; nothing in a YAML is imported, called or looked up in the
+environment. Beyond this module only frozen dataclasses are seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gendiff import registry
+from gendiff.errors import UserError, did_you_mean
+from gendiff.optim import OptimConfig
+from gendiff.seeding import block_size
+
+OUTSIDE = {"identity": False}
+"""Metadata of a field that does not change what is trained, and so not the fingerprint."""
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    max_steps: int = 1000
+    """Global batches, whatever the number of optimizers."""
+    checkpoint_steps: int = field(default=500, metadata=OUTSIDE)
+    """Global batches between checkpoints."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    extractor: str | None = None
+    """Config of the evaluator whose features are compared; none compares the data themselves."""
+    steps: list[int] = field(default_factory=list)
+    """Sampling steps to evaluate at; none evaluates nothing."""
+    samplers: list[str] = field(default_factory=list)
+    """Samplers to evaluate; none takes the method's default."""
+    guidance: list[float] = field(default_factory=lambda: [0.0])
+    """Guidance weights to evaluate."""
+    draws: int = 5
+    """Independent sample sets a point, for its mean and interval."""
+
+
+@dataclass(frozen=True)
+class HardwareConfig:
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    """Processes on this node."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 computes in mixed precision; weights and averages stay float32."""
+    accumulate: int = 1
+    """Parts a global batch is computed in."""
+
+
+@dataclass(frozen=True)
+class LoggingConfig:
+    every_steps: int = 50
+    """Global batches between logged losses."""
+    tensorboard: bool = False
+    wandb: Literal["online", "offline", "off"] = "off"
+    project: str = "gendiff"
+    """W&B project."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that one training run is; ``networks`` maps role -> network config."""
+
+    data: Any
+    networks: dict[str, Any]
+    path: Any
+    method: Any
+    optim: OptimConfig
+    trainer: TrainerConfig
+    seed: int
+    evaluation: EvaluationConfig = field(metadata=OUTSIDE)
+    hardware: HardwareConfig = field(metadata=OUTSIDE)
+    logging: LoggingConfig = field(metadata=OUTSIDE)
+
+    @property
+    def method_class(self) -> Any:
+        return registry.lookup("methods", self.method.name)
+
+    def make_path(self) -> Any:
+        """The noise path of the student."""
+        values = {k: v for k, v in dataclasses.asdict(self.path).items() if k != "name"}
+        return registry.lookup("paths", self.path.name)(**values)
+
+    def network_shape(self, role: str) -> tuple[tuple[int, ...], int]:
+        """Input shape and output channels of a role's network."""
+        shape = self.data.shape
+        channels, out = self.method_class.channels(role, shape, self.method)
+        return (channels, *shape[1:]), out
+
+
+SECTIONS = [f.name for f in dataclasses.fields(RunConfig)]
+PLAIN = {
+    "optim": OptimConfig,
+    "trainer": TrainerConfig,
+    "evaluation": EvaluationConfig,
+    "hardware": HardwareConfig,
+    "logging": LoggingConfig,
+}
+NAMED = {"data": "data", "path": "paths", "method": "methods"}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as a plain mapping.
+
+    Raises:
+        UserError: missing, empty, broken, not a mapping, or with an interpolation.
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file.") from None
+    try:
+        value = OmegaConf.create(text) if text.strip() else None
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"{path}: not valid YAML: {_one_line(error)}.") from None
+    if not isinstance(value, DictConfig) or not value:
+        raise UserError(f"{path}: empty, or not a mapping of keys to values.")
+    plain = OmegaConf.to_container(value, resolve=False)
+    assert isinstance(plain, dict)
+    return _plain(plain, str(path))
+
+
+def read_overrides(words: list[str]) -> dict[str, Any]:
+    """``key.sub=value`` words of the command line as a nested mapping."""
+    for word in words:
+        key, equals, _ = word.partition("=")
+        if not equals or not key.strip(".") or key != key.strip():
+            raise UserError(f"{word!r}: an override is written key.sub=value.")
+    try:
+        value = OmegaConf.to_container(OmegaConf.from_dotlist(words), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"overrides: {_one_line(error)}.") from None
+    assert isinstance(value, dict)
+    return _plain(_none_words(value), "overrides")
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` laid on ``base``, mapping by mapping; a new ``name`` drops the old one's keys."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            renamed = "name" in value and value["name"] != old.get("name")
+            merged[key] = dict(value) if renamed else merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def compose(raw: Mapping[str, Any], where: str) -> RunConfig:
+    """A checked RunConfig from a plain mapping.
+
+    Args:
+        where: the file or stage, which begins every message.
+
+    Raises:
+        UserError: an unknown key, a wrong type or an impossible choice, with its full key.
+    """
+    for key in raw:
+        if key not in SECTIONS:
+            raise UserError(f"{where}: {key}: unknown key.{did_you_mean(str(key), SECTIONS)}")
+    raw = {"path": {"name": "cosine"}, "seed": 0, **raw}
+    schema: dict[str, Any] = {name: OmegaConf.structured(cls) for name, cls in PLAIN.items()}
+    for section, kind in NAMED.items():
+        cls = _named(raw.get(section), kind, f"{where}: {section}")
+        schema[section] = OmegaConf.structured(cls)
+    networks = raw.get("networks") or {}
+    if not isinstance(networks, Mapping):
+        raise UserError(f"{where}: networks: must map each role to a network.")
+    schema["networks"] = {
+        role: OmegaConf.structured(_named(value, "networks", f"{where}: networks.{role}"))
+        for role, value in networks.items()
+    }
+    logging = raw.get("logging")
+    if isinstance(logging, Mapping) and logging.get("wandb") is False:  # YAML reads off as false
+        raw = merge(raw, {"logging": {"wandb": "off"}})
+    if isinstance(raw["seed"], bool) or not isinstance(raw["seed"], int):
+        raise UserError(f"{where}: seed: {raw['seed']!r} must be an integer.")
+    values: dict[str, Any] = {"seed": raw["seed"]}
+    try:
+        rest = {k: v for k, v in raw.items() if k != "seed" and v is not None}
+        merged = OmegaConf.merge(OmegaConf.create(schema), OmegaConf.create(rest))
+        for section in (*PLAIN, *NAMED):
+            values[section] = OmegaConf.to_object(merged[section])
+        values["networks"] = {r: OmegaConf.to_object(merged.networks[r]) for r in networks}
+    except OmegaConfBaseException as error:
+        raise UserError(f"{where}: {error.full_key or ''}: {_one_line(error)}") from None
+    run = RunConfig(**values)
+    check(run, where)
+    return run
+
+
+def check(run: RunConfig, where: str) -> None:
+    """Everything that can be known to be wrong before a tensor exists.
+
+    Raises:
+        UserError: with the key and what would be right.
+    """
+    method, batch = run.method_class, run.data.batch_size
+    learning = [role for role in method.roles if role not in method.frozen]
+    for role in run.networks:
+        if role not in learning:
+            raise UserError(
+                f"{where}: networks.{role}: {run.method.name} has no such role to train."
+                f"{did_you_mean(role, learning)}"
+            )
+    for role in learning:
+        if role not in run.networks:
+            raise UserError(f"{where}: networks.{role}: missing; {run.method.name} trains it.")
+    least = {
+        "trainer.max_steps": (run.trainer.max_steps, 1),
+        "trainer.checkpoint_steps": (run.trainer.checkpoint_steps, 1),
+        "data.batch_size": (batch, 1),
+        "hardware.devices": (run.hardware.devices, 1),
+        "hardware.accumulate": (run.hardware.accumulate, 1),
+        "logging.every_steps": (run.logging.every_steps, 1),
+        "evaluation.draws": (run.evaluation.draws, 1),
+        "evaluation.steps": (min(run.evaluation.steps, default=1), 1),
+    }
+    for key, (value, low) in least.items():
+        if value < low:
+            raise UserError(f"{where}: {key}: {value} is too small; at least {low}.")
+    parts = run.hardware.devices * run.hardware.accumulate
+    if batch % (parts * block_size(batch)):
+        raise UserError(
+            f"{where}: data.batch_size: {batch} does not split into {parts} parts (devices x "
+            f"accumulate) of whole blocks of {block_size(batch)}."
+        )
+    for name in run.evaluation.samplers:
+        if name not in method.samplers:
+            raise UserError(
+                f"{where}: evaluation.samplers: {name!r} does not fit {run.method.name}."
+                f"{did_you_mean(name, method.samplers)}"
+            )
+    checks = {
+        "data": run.data.check,
+        "optim": run.optim.check,
+        "path": run.make_path,
+        "method": lambda: method.check(run.method, run.make_path()),
+    }
+    for role, network in run.networks.items():
+        cls, shape = registry.lookup("networks", network.name), run.network_shape(role)[0]
+        checks[f"networks.{role}"] = lambda c=cls, n=network, s=shape: c.check(n, s)
+        labels = getattr(network, "conditions", {}).get("label")
+        if labels is not None and labels != run.data.classes:
+            raise UserError(
+                f"{where}: networks.{role}.conditions.label: {labels}, but {run.data.name} has "
+                f"{run.data.classes} classes."
+            )
+    for section, verify in checks.items():
+        try:
+            verify()
+        except ValueError as error:
+            raise UserError(f"{where}: {section}.{error}.") from None
+
+
+def to_plain(run: RunConfig) -> dict[str, Any]:
+    """The whole run as plain values, as written to ``config.yaml``."""
+    return dataclasses.asdict(run)
+
+
+def _named(section: Any, kind: str, where: str) -> Any:
+    if not isinstance(section, Mapping) or "name" not in section:
+        raise UserError(f"{where}: missing its name. Allowed: {', '.join(registry.names(kind))}.")
+    return registry.lookup(kind, str(section["name"]), f"{where}.name").Config
+
+
+def _plain(value: Any, where: str) -> Any:
+    """Whole floats (1e6) become integers; interpolations are refused."""
+    if isinstance(value, dict):
+        return {k: _plain(v, f"{where}: {k}") for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v, where) for v in value]
+    if isinstance(value, str) and "${" in value:
+        raise UserError(f"{where}: {value!r}: interpolations are not allowed; write the value.")
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _none_words(value: Any) -> Any:
+    """W&B hands None over as the word."""
+    if isinstance(value, dict):
+        return {k: _none_words(v) for k, v in value.items()}
+    return None if value in ("None", "null") else value
+
+
+def _one_line(error: Exception) -> str:
+    """An error of a library as one line, its context dropped."""
+    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
+    if isinstance(error, OmegaConfBaseException):
+        return lines[0]
+    return " ".join(line for line in lines if "<unicode string>" not in line or "line" in line)

@@ -1,0 +1,26 @@
+"""The one error a user is meant to see."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake of the user's, told in a line or two: what, where, and what would be right.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop; everything needed to go on is saved (exit code 75)."""
+
+
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """``' Did you mean 'x'?'`` for a near miss, else the list of what is allowed."""
+    allowed = sorted(allowed)
+    near = difflib.get_close_matches(word, allowed, n=1)
+    if near:
+        return f" Did you mean {near[0]!r}?"
+    return f" Allowed: {', '.join(allowed)}." if allowed else ""

@@ -1,0 +1,70 @@
+"""Progressive distillation: one student step learns to land where two teacher steps do.
+
+Salimans & Ho, "Progressive Distillation for Fast Sampling of Diffusion Models", ICLR 2022,
+Algorithm 2. One halving a stage; a chain of stages makes the rounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gendiff.denoiser import Denoiser
+from gendiff.guidance import guide
+from gendiff.methods.base import Batch, MethodConfig, mean_square
+from gendiff.methods.diffusion import Diffusion, refuse_eps_without_signal
+from gendiff.paths import Path, expand
+
+
+@dataclass(frozen=True)
+class ProgressiveConfig(MethodConfig):
+    name: str = "progressive"
+    student_steps: int = 8
+    """Steps of the student; the teacher is run at twice as many."""
+    weighting: Literal["truncated_snr", "snr_plus_one"] = "truncated_snr"
+    """Weight of the squared x0 error: max(SNR, 1) or SNR + 1 (their Eq. 9 and 10)."""
+    guidance: float = 0.0
+    """Guidance weight of the teacher."""
+    label_dropout: float = 0.0
+    """Share of labels hidden in training, so that the student can still be guided."""
+
+
+class Progressive(Diffusion):
+    """Progressive distillation: the student takes half the steps of its teacher."""
+
+    Config = ProgressiveConfig
+    roles = ("student", "teacher")
+    frozen = ("teacher",)
+    samplers = ("ddim",)
+    teacher: Denoiser
+
+    @classmethod
+    def check(cls, config: ProgressiveConfig, path: Path) -> None:
+        if config.student_steps < 1:
+            raise ValueError(f"student_steps: {config.student_steps}; a student takes at least 1")
+        refuse_eps_without_signal(config.prediction, path)
+
+    @torch.no_grad()
+    def teach(self, xt: Tensor, t: Tensor, s: Tensor, cond: Batch) -> Tensor:
+        """The x0 that takes a student from t to s as two teacher steps do (their Eq. 8)."""
+        middle, path = (s + t) / 2, self.path
+        teacher = guide(self.teacher, self.config.guidance)
+        xm = path.step(teacher(xt, t, cond).x0, xt, middle, t)
+        xs = path.step(teacher(xm, middle, cond).x0, xm, s, middle)
+        ratio = expand(path.sigma(s) / path.sigma(t), xt)
+        alpha_s, alpha_t = expand(path.alpha(s), xt), expand(path.alpha(t), xt)
+        return (xs - ratio * xt) / (alpha_s - ratio * alpha_t)
+
+    def loss(self, batch: Batch, role: str) -> dict[str, Tensor]:
+        steps, path = self.config.student_steps, self.path
+        x0, cond = batch["x0"], self.condition(batch)
+        i = self.draw.integers(1, steps + 1)
+        t, s = path.t_max * i / steps, path.t_max * (i - 1) / steps
+        xt = path.add_noise(x0, self.draw.normal(*self.shape), t)
+        error = self.student(xt, t, cond).x0 - self.teach(xt, t, s, cond)
+        snr = path.log_snr(t).exp()
+        weight = snr.clamp(min=1) if self.config.weighting == "truncated_snr" else snr + 1
+        return {"loss": (weight * mean_square(error)).mean()}

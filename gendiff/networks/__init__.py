@@ -1,0 +1,1 @@
+"""Networks: the functions of (x, noise level, conditions) that the methods train."""

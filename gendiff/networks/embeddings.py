@@ -1,0 +1,120 @@
+"""Embeddings of the noise level and of the conditions, shared by all networks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+FREQUENCIES = 64
+"""Number of sine/cosine pairs that describe one scalar."""
+
+SCALAR_SCALES = {"second_time": 1000.0, "guidance": 100.0}
+"""Scalar conditions, and the factor before the sinusoids (guidance is about ten times a time)."""
+
+KNOWN_CONDITIONS = ("label", "z", *SCALAR_SCALES)
+
+
+def sinusoidal_embedding(value: Tensor, scale: float = 1000.0) -> Tensor:
+    """Sines and cosines of a scalar at geometric frequencies from 1 to about 1/10000.
+
+    Always computed in float32 or better: bfloat16 can not tell neighbouring noise levels apart
+    once they are scaled by 1000.
+
+    Args:
+        value: (B,) scalars, a noise level in [0, 1] for instance.
+        scale: factor before the sinusoids; 1000 turns [0, 1] into the step numbers of DDPM.
+
+    Returns:
+        (B, 2 * FREQUENCIES) in [-1, 1], float64 for float64 scalars, else float32.
+
+    Source: Vaswani et al. 2017, "Attention is all you need", sec. 3.5; for noise levels Ho et al.
+    2020, "Denoising diffusion probabilistic models", app. B.
+    """
+    # Rebuilt at each call, as a buffer would be rounded by .to(bfloat16) and lost by .to_empty().
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    steps = torch.arange(FREQUENCIES, device=value.device, dtype=dtype)
+    frequencies = torch.exp(steps * (-math.log(10000.0) / FREQUENCIES))
+    angles = (scale * value.to(dtype))[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def check_conditions(conditions: dict[str, int]) -> None:
+    """Check the names and sizes of the conditions of a network.
+
+    Raises:
+        ValueError: one line naming the key, for an unknown name or a wrong size.
+    """
+    for name, size in conditions.items():
+        if name not in KNOWN_CONDITIONS:
+            known = ", ".join(KNOWN_CONDITIONS)
+            raise ValueError(f"conditions: unknown condition {name!r}; known are {known}")
+        if name in SCALAR_SCALES and size != 1:
+            raise ValueError(f"conditions: {name} is one number, its size must be 1, not {size}")
+        if size < 1:
+            raise ValueError(f"conditions: the size of {name} must be at least 1, not {size}")
+
+
+def embedding_mlp(inputs: int, dim: int) -> nn.Sequential:
+    """Two layers with SiLU between, (B, inputs) -> (B, dim)."""
+    return nn.Sequential(nn.Linear(inputs, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+
+class ScalarEmbedding(nn.Module):
+    """Sinusoids of a scalar through two layers, (B,) -> (B, dim)."""
+
+    def __init__(self, dim: int, scale: float = 1000.0):
+        super().__init__()
+        self.scale = scale
+        self.mlp = embedding_mlp(2 * FREQUENCIES, dim)
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Embed (B,) scalars into (B, dim), of the type of the parameters."""
+        sinusoids = sinusoidal_embedding(value, self.scale)
+        embedded: Tensor = self.mlp(sinusoids.to(next(self.mlp.parameters()).dtype))
+        return embedded
+
+
+class Conditioning(nn.Module):
+    """One embedding of the noise level and of all conditions: the sum of their embeddings.
+
+    Args:
+        dim: size of the embedding.
+        conditions: name -> size. `label`: number of classes K, `cond["label"]` is (B,) int64 in
+            0..K, where K is the null class, also meant by a missing label. `z`: `cond["z"]` is
+            (B, size). `second_time` and `guidance`: size 1, `cond[name]` is (B,).
+    """
+
+    def __init__(self, dim: int, conditions: dict[str, int]):
+        super().__init__()
+        check_conditions(conditions)
+        self.noise_level = ScalarEmbedding(dim)
+        self.conditions = nn.ModuleDict()
+        for name, size in conditions.items():
+            if name == "label":
+                self.conditions[name] = nn.Embedding(size + 1, dim)
+            elif name == "z":
+                self.conditions[name] = embedding_mlp(size, dim)
+            else:
+                self.conditions[name] = ScalarEmbedding(dim, SCALAR_SCALES[name])
+
+    def forward(self, noise_level: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        """Embed (B,) noise levels in [0, 1] and the conditions into (B, dim).
+
+        Entries of `cond` that the network does not take are ignored.
+
+        Raises:
+            ValueError: a condition other than the label is missing from `cond`.
+        """
+        total: Tensor = self.noise_level(noise_level)
+        for name, module in self.conditions.items():
+            if name in cond:
+                total = total + module(cond[name])
+            elif name == "label":
+                assert isinstance(module, nn.Embedding)
+                total = total + module.weight[-1]
+            else:
+                given = ", ".join(cond) or "nothing"
+                raise ValueError(f"{name}: the network needs this condition, but got {given}")
+        return total

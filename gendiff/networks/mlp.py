@@ -1,0 +1,89 @@
+"""Residual multilayer perceptron, for points of the plane and as a small discriminator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gendiff.networks.embeddings import Conditioning, check_conditions
+
+
+@dataclass(frozen=True)
+class MLPConfig:
+    """Settings of the multilayer perceptron."""
+
+    name: str = "mlp"
+    """Registry key."""
+    width: int = 128
+    """Hidden units of each layer."""
+    depth: int = 3
+    """Residual blocks, of two layers each."""
+    conditions: dict[str, int] = field(default_factory=dict)
+    """Conditions the network takes: name -> size."""
+
+
+class MLP(nn.Module):
+    """Residual SiLU blocks, h + W2 silu(W1 silu(h) + P embedding), all with default init.
+
+    The output does not start at zero, unlike the U-Net's: this network also serves as generator
+    and as critic of adversarial methods, that a constant output would stall.
+
+    Args:
+        config: the settings.
+        shape: (d,), shape of one input.
+        out_channels: size of one output.
+
+    Raises:
+        ValueError: from `check`.
+    """
+
+    Config = MLPConfig
+
+    def __init__(self, config: MLPConfig, shape: tuple[int, ...], out_channels: int):
+        super().__init__()
+        self.check(config, shape)
+        width = config.width
+        self.depth = config.depth
+        self.conditioning = Conditioning(width, config.conditions)
+        self.shifts = nn.Linear(width, config.depth * width)  # P of all blocks at once
+        self.input = nn.Linear(shape[0], width)
+        # The shifts carry the bias of the first layer.
+        self.first = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(config.depth))
+        self.second = nn.ModuleList(nn.Linear(width, width) for _ in range(config.depth))
+        self.output = nn.Linear(width, out_channels)
+
+    @staticmethod
+    def check(config: MLPConfig, shape: tuple[int, ...]) -> None:
+        """Check the settings against the shape of one input, without building anything.
+
+        Raises:
+            ValueError: one line naming the key that is wrong.
+        """
+        if len(shape) != 1:
+            raise ValueError(f"name: mlp takes vectors of shape (d,), not {tuple(shape)}")
+        if config.width < 1:
+            raise ValueError(f"width: must be at least 1, not {config.width}")
+        if config.depth < 1:
+            raise ValueError(f"depth: must be at least 1, not {config.depth}")
+        check_conditions(config.conditions)
+
+    def forward(self, x: Tensor, noise_level: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        """Map (B, d) to (B, out_channels).
+
+        Args:
+            x: (B, d) inputs.
+            noise_level: (B,) in [0, 1]; 0 is data, 1 is pure noise.
+            cond: the conditions, see `Conditioning`.
+
+        Raises:
+            ValueError: a condition other than the label is missing.
+        """
+        embedding = self.conditioning(noise_level, cond)
+        shifts = self.shifts(F.silu(embedding)).chunk(self.depth, dim=-1)
+        h = self.input(x)
+        for first, second, shift in zip(self.first, self.second, shifts, strict=True):
+            h = h + second(F.silu(first(F.silu(h)) + shift))
+        output: Tensor = self.output(F.silu(h))
+        return output

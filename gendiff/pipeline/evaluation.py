@@ -1,0 +1,185 @@
+"""Evaluate stages after they are done; what has a figure for these weights is not redone."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from gendiff.build import check_done, load, read_run
+from gendiff.config import RunConfig, check
+from gendiff.errors import UserError
+from gendiff.evaluate import Point, Reference, evaluate_point, reference_digest
+from gendiff.pipeline.stages import Pipeline, Stage
+from gendiff.progress import Reporter
+from gendiff.report.curve import draw_curve
+from gendiff.report.grid import save_grid, save_scatter
+from gendiff.report.table import markdown_table, show_table
+from gendiff.storage import read_json, write_json, write_text
+
+PER_CLASS = 10
+"""Columns of a sample grid."""
+
+
+def evaluator_folder(run: RunConfig, run_folder: Path) -> Path | None:
+    """The stage that measures a run's samples."""
+    name = run.evaluation.extractor
+    return run_folder / name if name else None
+
+
+def points_of(run: RunConfig) -> list[Point]:
+    """All points that a run's ``evaluation`` asks for."""
+    samplers = run.evaluation.samplers or list(run.method_class.samplers[:1])
+    return [
+        Point(sampler, steps, weight)
+        for sampler, weight, steps in product(
+            samplers, run.evaluation.guidance, run.evaluation.steps
+        )
+    ]
+
+
+def known_points(path: Path) -> list[dict[str, Any]]:
+    """The entries of an ``evaluation.json``; empty if there is none."""
+    entries = read_json(path) if path.is_file() else []
+    if not isinstance(entries, list):
+        raise UserError(f"{path}: damaged, not a list of evaluated points. Remove it to redo them.")
+    return entries
+
+
+def evaluate_folder(
+    folder: Path,
+    points: list[Point],
+    draws: int,
+    reporter: Reporter,
+    title: str,
+    evaluator: Path | None,
+) -> list[dict[str, Any]]:
+    """Evaluate the points that ``evaluation.json`` has not yet, each written as it is done."""
+    run, path = read_run(folder), folder / "evaluation.json"
+    weights = check_done(folder)["digests"][f"weights/{run.method_class.speaker}.safetensors"]
+    entries = known_points(path)
+    mark = {"weights": weights, "draws": draws, "reference": reference_digest(run.data, evaluator)}
+    have = {
+        Point(e["sampler"], e["steps"], e["guidance"])
+        for e in entries
+        if mark.items() <= e.items()
+    }
+    missing = [point for point in points if point not in have]
+    if missing:
+        model, reference = load(folder), Reference(run.data, evaluator)
+        cost = sum(point.steps for point in missing)
+        with reporter.task(f"{title}: evaluating", cost) as task:
+            spent = 0
+            for point in missing:
+                entry = {"model": folder.name, **evaluate_point(model, reference, point, draws)}
+                entries = [e for e in entries if not same_place(e, entry)]
+                entries.append({**entry, "weights": weights})
+                write_json(path, entries)
+                spent += point.steps
+                task.update(spent)
+        for point in points:
+            save_samples(model, point, folder)
+    return [
+        e
+        for e in entries
+        if mark.items() <= e.items() and Point(e["sampler"], e["steps"], e["guidance"]) in points
+    ]
+
+
+def same_place(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return all(a[key] == b[key] for key in ("sampler", "steps", "guidance"))
+
+
+def save_samples(model: Any, point: Point, folder: Path) -> None:
+    """A grid of images, rows by class, or a scatter of points."""
+    shape, classes = model.run.data.shape, model.run.data.classes
+    guided = f"-w{point.guidance:g}" if point.guidance else ""
+    path = folder / "samples" / f"{point.sampler}-{point.steps}{guided}.png"
+    path.parent.mkdir(exist_ok=True)
+    n = PER_CLASS * max(classes, 1) if len(shape) == 3 else 1000
+    x = model.sample(n, point.steps, sampler=point.sampler, guidance=point.guidance)
+    if len(shape) == 3:
+        save_grid(x, path, PER_CLASS)
+    else:
+        save_scatter(x, path)
+
+
+def evaluate_stage(stage: Stage, run_folder: Path, reporter: Reporter, title: str) -> None:
+    """What a stage's ``evaluation`` asks for, after its ``done.json``."""
+    run, folder = stage.run, run_folder / stage.name
+    evaluator = evaluator_folder(run, run_folder)
+    if hasattr(run.method_class, "features"):
+        judge_evaluator(run, folder)
+    elif run.method_class.samplers and run.evaluation.steps:
+        draws = run.evaluation.draws
+        evaluate_folder(folder, points_of(run), draws, reporter, title, evaluator)
+
+
+def evaluate_models(
+    folders: list[Path],
+    steps: list[int] | None,
+    samplers: list[str] | None,
+    guidance: list[float] | None,
+    draws: int | None,
+    reporter: Reporter,
+) -> list[dict[str, Any]]:
+    """Evaluate finished stages; what is not given is as their own config says.
+
+    Raises:
+        UserError: a folder is no finished stage, or its evaluator has not been trained.
+    """
+    entries: list[dict[str, Any]] = []
+    for folder in folders:
+        run = read_run(folder)
+        if not run.method_class.samplers:
+            raise UserError(f"{folder}: a {run.method.name} stage makes no samples to evaluate.")
+        asked = {
+            "steps": steps or run.evaluation.steps or [1, 2, 4, 8],
+            "samplers": samplers or run.evaluation.samplers,
+            "guidance": guidance or run.evaluation.guidance,
+            "draws": draws or run.evaluation.draws,
+        }
+        run = dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, **asked))
+        check(run, str(folder))
+        evaluator = evaluator_folder(run, folder.resolve().parent)
+        if evaluator:
+            check_done(evaluator)
+        entries += evaluate_folder(
+            folder, points_of(run), run.evaluation.draws, reporter, folder.name, evaluator
+        )
+    show_table(entries, None, reporter.console)
+    return entries
+
+
+def judge_evaluator(run: RunConfig, folder: Path) -> None:
+    """An evaluator's own figures: its accuracy on held-out data, and the floor it sees."""
+    path, mark = folder / "evaluation.json", reference_digest(run.data, folder)
+    if any(entry.get("reference") == mark for entry in known_points(path)):
+        return
+    reference = Reference(run.data, folder)
+    held_out = reference.measure(reference.real["x0"], reference.real["label"])
+    entry = {
+        "model": folder.name,
+        "samples": len(reference.features),
+        "class_accuracy": held_out["class_accuracy"],
+        "floor": reference.floor(),
+        "reference": mark,
+    }
+    write_json(path, [entry])
+
+
+def write_summary(pipeline: Pipeline, run_folder: Path, reporter: Reporter) -> None:
+    """The table and the curve of all stages that have figures: ``quality.md``, ``quality.png``."""
+    entries, floor = [], None
+    for name, stage in pipeline.stages.items():
+        found = known_points(run_folder / name / "evaluation.json")
+        entries += [entry for entry in found if "nfe" in entry]
+        floor = next((entry["floor"] for entry in found if "floor" in entry), floor)
+    if not entries:
+        return
+    show_table(entries, floor, reporter.console)
+    write_text(run_folder / "quality.md", markdown_table(pipeline.name, entries, floor))
+    if all("frechet_distance" in entry for entry in entries):
+        draw_curve(entries, run_folder / "quality.png", floor)
+    reporter.say(f"table: {run_folder / 'quality.md'}   curve: {run_folder / 'quality.png'}")

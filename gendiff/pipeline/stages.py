@@ -1,0 +1,226 @@
+"""A stages file as stages in an order that their inits imply, all of it checked."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gendiff.config import RunConfig, compose, merge, read_overrides, read_yaml
+from gendiff.errors import UserError, did_you_mean
+from gendiff.pipeline.shipped import find
+
+STAGE_KEYS = ("config", "init", "chain")
+CHAIN_KEYS = ("key", "values", "carry")
+
+
+@dataclass(frozen=True)
+class Ref:
+    """``stage.role``: a role, an average or a product of another stage.
+
+    ``stage`` is a name in this pipeline or, with a ``/`` in it, the folder of a finished stage.
+    """
+
+    stage: str
+    role: str
+    new: tuple[str, ...] = ()
+
+    @property
+    def outside(self) -> bool:
+        return "/" in self.stage
+
+    def __str__(self) -> str:
+        return f"{self.stage}.{self.role}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run and where its roles come from."""
+
+    name: str
+    run: RunConfig
+    init: dict[str, Ref] = field(default_factory=dict)
+
+    @property
+    def parents(self) -> list[str]:
+        """Stages of this pipeline that must be done before."""
+        return sorted({ref.stage for ref in self.init.values() if not ref.outside})
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Stages by name, each after its parents; evaluators first."""
+
+    name: str
+    stages: dict[str, Stage]
+
+
+def load_pipeline(target: str, words: list[str]) -> Pipeline:
+    """A stages file or a single config, with ``key=value`` overrides, composed and checked.
+
+    Raises:
+        UserError: anything wrong in any stage, before anything is built.
+    """
+    path, kind = find(target, ("stages", "configs"))
+    overrides = read_overrides(words)
+    raw = read_yaml(path)
+    if kind == "configs":
+        raw = merge(raw, overrides)
+        init = raw.pop("init", {})
+        blocks = {path.stem: {"raw": raw, "init": init}}
+        aliases: dict[str, str] = {}
+    else:
+        blocks, aliases = expand_blocks(path, overrides)
+    stages = {name: make_stage(name, block, blocks, aliases) for name, block in blocks.items()}
+    add_evaluators(stages, path)
+    return Pipeline(path.stem, in_order(stages))
+
+
+def expand_blocks(
+    path: Path, overrides: Mapping[str, Any]
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Stage name -> {raw run, init}, chains written out; and chain name -> its last link."""
+    raw = merge(read_yaml(path), overrides)
+    for key in raw:
+        if key != "stages":
+            raise UserError(f"{path}: {key}: unknown key.{did_you_mean(str(key), ['stages'])}")
+    stages = raw.get("stages")
+    if not isinstance(stages, dict) or not stages:
+        raise UserError(f"{path}: stages: must map each stage's name to its config and init.")
+    blocks: dict[str, dict[str, Any]] = {}
+    aliases: dict[str, str] = {}
+    for name, body in stages.items():
+        where = f"stages.{name}"
+        if not re.fullmatch(r"[A-Za-z0-9][\w-]*", str(name)):
+            raise UserError(f"{where}: a stage's name is made of letters, digits, - and _.")
+        if not isinstance(body, dict) or "config" not in body:
+            keys = ", ".join(STAGE_KEYS)
+            raise UserError(f"{where}: needs a config. Keys: {keys}, and any key of a run.")
+        config, _ = find(str(body["config"]), ("configs",), path)
+        rest = {key: value for key, value in body.items() if key not in STAGE_KEYS}
+        run, init = merge(read_yaml(config), rest), body.get("init") or {}
+        if "chain" not in body:
+            blocks[str(name)] = {"raw": run, "init": init}
+            continue
+        links = chain_links(str(name), run, init, body["chain"])
+        clash = next((link for link in links if link in blocks or link in stages), None)
+        if clash:
+            raise UserError(f"{where}: its link {clash!r} is the name of another stage.")
+        blocks |= links
+        aliases[str(name)] = list(links)[-1]
+    return blocks, aliases
+
+
+def chain_links(name: str, raw: dict[str, Any], init: Any, chain: Any) -> dict[str, dict[str, Any]]:
+    """One block a value: the first seeded by ``init``, the next by ``carry`` from the one before."""
+    where = f"stages.{name}.chain"
+    if not isinstance(chain, dict) or set(chain) != set(CHAIN_KEYS):
+        raise UserError(f"{where}: has the keys {', '.join(CHAIN_KEYS)}, all of them.")
+    values, carry = chain["values"], chain["carry"]
+    if not isinstance(values, list) or not values or len(set(map(str, values))) < len(values):
+        raise UserError(f"{where}.values: must be a list of different values.")
+    if not isinstance(carry, dict) or not isinstance(init, dict):
+        raise UserError(f"{where}.carry: must map my role to the role of the link before.")
+    links: dict[str, dict[str, Any]] = {}
+    before = None
+    for value in values:
+        run = OmegaConf.create(copy.deepcopy(raw))
+        try:
+            OmegaConf.update(run, str(chain["key"]), value)
+        except (OmegaConfBaseException, TypeError, AttributeError):
+            raise UserError(f"{where}.key: {chain['key']!r} is no key of this run.") from None
+        carried = {role: f"{before}.{theirs}" for role, theirs in carry.items()} if before else {}
+        link = f"{name}-{value}"
+        if not re.fullmatch(r"[\w.-]+", link):
+            raise UserError(f"{where}.values: {value!r} cannot be part of a stage's name.")
+        links[link] = {
+            "raw": OmegaConf.to_container(run, resolve=False),
+            "init": {**init, **carried},
+        }
+        before = link
+    return links
+
+
+def make_stage(
+    name: str, block: dict[str, Any], blocks: Mapping[str, Any], aliases: Mapping[str, str]
+) -> Stage:
+    """Compose a stage's run and read its init."""
+    run = compose(block["raw"], name)
+    cls, where = run.method_class, f"{name}: init"
+    if not isinstance(block["init"], dict):
+        raise UserError(f"{where}: must map my role to stage.role.")
+    init = {}
+    allowed = [*cls.roles, *([cls.trains_on] if cls.trains_on else [])]
+    for role, value in block["init"].items():
+        if role not in allowed:
+            raise UserError(
+                f"{where}.{role}: {run.method.name} has no such role.{did_you_mean(role, allowed)}"
+            )
+        init[role] = read_ref(value, f"{where}.{role}", blocks, aliases)
+    for role in (*cls.frozen, *([cls.trains_on] if cls.trains_on else [])):
+        if role not in init:
+            raise UserError(f"{where}.{role}: missing; {run.method.name} takes it from a stage.")
+    return Stage(name, run, init)
+
+
+def read_ref(
+    value: Any, where: str, blocks: Mapping[str, Any], aliases: Mapping[str, str]
+) -> Ref:
+    """``stage.role``, or ``{from: stage.role, new: [patterns]}``."""
+    new: tuple[str, ...] = ()
+    if isinstance(value, dict):
+        if not {"from"} <= set(value) <= {"from", "new"} or not isinstance(
+            value.get("new", []), list
+        ):
+            raise UserError(f"{where}: takes the keys from (stage.role) and new (a list).")
+        value, new = value["from"], tuple(map(str, value.get("new", [])))
+    stage, dot, role = str(value).rpartition(".")
+    if not dot or not stage or not role:
+        raise UserError(f"{where}: {value!r} must be stage.role, e.g. teacher.ema.")
+    if "/" not in stage:
+        stage = aliases.get(stage, stage)
+        if stage not in blocks:
+            hint = did_you_mean(stage, [*blocks, *aliases])
+            raise UserError(f"{where}: no stage {stage!r}.{hint}")
+    return Ref(stage, role, new)
+
+
+def add_evaluators(stages: dict[str, Stage], near: Path) -> None:
+    """The evaluators that stages are measured by become stages themselves."""
+    wanted = {s.run.evaluation.extractor: s.name for s in list(stages.values())}
+    for extractor, user in wanted.items():
+        if extractor and extractor not in stages:
+            try:
+                path, _ = find(extractor, ("configs",), near)
+            except UserError as error:
+                raise UserError(f"{user}: evaluation.extractor: {error}") from None
+            stages[extractor] = Stage(extractor, compose(read_yaml(path), extractor))
+        if extractor and not hasattr(stages[extractor].run.method_class, "features"):
+            raise UserError(f"{user}: evaluation.extractor: {extractor} is no evaluator.")
+
+
+def in_order(stages: dict[str, Stage]) -> dict[str, Stage]:
+    """Parents before children, evaluators before all, else as written.
+
+    Raises:
+        UserError: a cycle, named.
+    """
+    try:
+        TopologicalSorter({name: stage.parents for name, stage in stages.items()}).prepare()
+    except CycleError as error:
+        raise UserError(f"init: the stages form a cycle: {' -> '.join(error.args[1])}.") from None
+    measuring = {stage.run.evaluation.extractor for stage in stages.values()}
+    waiting = sorted(stages, key=lambda name: name not in measuring)
+    ordered: dict[str, Stage] = {}
+    while waiting:
+        name = next(n for n in waiting if set(stages[n].parents) <= set(ordered))
+        ordered[name] = stages[name]
+        waiting.remove(name)
+    return ordered

@@ -1,0 +1,91 @@
+"""Names to classes: one static table, imported only when a name is asked for.
+
+Installed packages add their own through the entry point groups ``gendiff.methods``,
+``gendiff.networks``, ``gendiff.data``, ``gendiff.paths``, ``gendiff.samplers`` and
+``gendiff.metrics``; a name of gendiff's own cannot be overridden.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from gendiff.errors import UserError, did_you_mean
+
+TABLE: dict[str, dict[str, str]] = {
+    "methods": {
+        "classifier": "gendiff.methods.classifier:ClassifierMethod",
+        "consistency": "gendiff.methods.consistency:Consistency",
+        "denoising_gan": "gendiff.methods.denoising_gan:DenoisingGAN",
+        "diffusion": "gendiff.methods.diffusion:Diffusion",
+        "pairs": "gendiff.methods.pairs:Pairs",
+        "progressive": "gendiff.methods.progressive:Progressive",
+        "reflow": "gendiff.methods.reflow:Reflow",
+    },
+    "networks": {
+        "classifier": "gendiff.networks.classifier:Classifier",
+        "mlp": "gendiff.networks.mlp:MLP",
+        "unet": "gendiff.networks.unet:UNet",
+    },
+    "paths": {
+        "cosine": "gendiff.paths:Cosine",
+        "linear": "gendiff.paths:Linear",
+        "vp": "gendiff.paths:VP",
+    },
+    "samplers": {
+        "ancestral": "gendiff.samplers.ancestral:ancestral",
+        "consistency": "gendiff.samplers.consistency:consistency",
+        "ddim": "gendiff.samplers.ddim:ddim",
+        "posterior": "gendiff.samplers.posterior:posterior",
+    },
+    "data": {
+        "digits": "gendiff.data.digits:Digits",
+        "mixture": "gendiff.data.toy:Mixture",
+    },
+    "metrics": {
+        "frechet_distance": "gendiff.metrics.frechet:FrechetDistance",
+        "kernel_distance": "gendiff.metrics.kernel:KernelDistance",
+    },
+}
+
+
+@cache
+def _installed(kind: str) -> dict[str, str]:
+    return {e.name: e.value for e in entry_points(group=f"gendiff.{kind}")}
+
+
+def names(kind: str) -> list[str]:
+    """All registered names of a kind, sorted."""
+    return sorted({**_installed(kind), **TABLE[kind]})
+
+
+def lookup(kind: str, name: str, where: str = "") -> Any:
+    """The class or function behind a name.
+
+    Raises:
+        UserError: the name is not registered; ``where`` is the key it was read from.
+    """
+    target = TABLE[kind].get(name) or _installed(kind).get(name)
+    if target is None:
+        place = f"{where}: " if where else ""
+        raise UserError(f"{place}unknown {kind} name {name!r}.{did_you_mean(name, names(kind))}")
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def summary(kind: str, name: str) -> str:
+    """First line of the docstring behind a name, read from the source without importing it."""
+    module, _, attribute = (TABLE[kind].get(name) or _installed(kind)[name]).partition(":")
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.origin:
+        return ""
+    tree = ast.parse(Path(spec.origin).read_text())
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
+            return (ast.get_docstring(node) or "").split("\n")[0]
+    return ""

@@ -1,0 +1,1 @@
+"""Pictures of results: quality against sampling cost, and samples themselves."""

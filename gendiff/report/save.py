@@ -1,0 +1,52 @@
+"""Samples to a picture, an archive of arrays, or a folder of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from gendiff.errors import UserError
+from gendiff.report.grid import save_grid, save_scatter
+from gendiff.storage import make_folder, user_errors, write_atomic
+
+
+def check_output(path: Path) -> None:
+    """
+    Raises:
+        UserError: the ending is none that samples can be saved as.
+    """
+    if path.suffix not in ("", ".png", ".npz"):
+        raise UserError(f"-o: {path}: samples are saved as .png, as .npz or in a folder/.")
+
+
+def save_samples(x: Tensor, path: Path, classes: int) -> None:
+    """Save samples, (n, *shape).
+
+    Args:
+        path: ``grid.png`` (a row a class where n divides so), ``samples.npz`` (array ``x``), or a
+            folder of numbered pictures.
+        classes: 0 when the samples are of one class.
+    """
+    image = x.ndim == 4
+    if path.suffix == ".npz":
+        import numpy as np
+
+        write_atomic(path, lambda file: np.savez(file, x=x.numpy()))
+        return
+    make_folder(path.parent if path.suffix else path)
+    with user_errors(path):
+        if not image:
+            save_scatter(x, path if path.suffix else path / "scatter.png")
+        elif path.suffix == ".png":
+            save_grid(x, path, columns(len(x), classes))
+        else:
+            for number, sample in enumerate(x):
+                save_grid(sample[None], path / f"{number:06d}.png", 1)
+
+
+def columns(n: int, classes: int) -> int:
+    """Columns of a grid: whole rows by class where n allows, else about square."""
+    if classes and n % classes == 0:
+        return n // classes
+    return max(1, round(n**0.5))

@@ -1,0 +1,89 @@
+"""Randomness as a pure function of (seed, stage, batch, sample): nothing to save, nothing lost.
+
+A batch of consecutive samples is cut into blocks; each block has one generator, keyed by what it
+is for and by the block's place in the *global* batch. So the numbers do not depend on the rank,
+the number of workers, how often the run was stopped, or how the batch is split for accumulation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+MAX_BLOCKS = 64
+
+
+def key(*parts: int | str) -> int:
+    """A 63-bit seed from any mix of words and integers."""
+    text = "\x1f".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def block_size(batch_size: int) -> int:
+    """Samples that share a generator: a divisor of the global batch, at most 64 blocks or so."""
+    return math.gcd(batch_size, max(1, batch_size // MAX_BLOCKS))
+
+
+def reseed(seed: int, device: torch.device) -> None:
+    """Set PyTorch's global generators, which dropout uses, for this process and device.
+
+    ``torch.manual_seed`` costs a millisecond where a GPU library is present but no GPU is.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
+class Draws:
+    """The random numbers of a run of consecutive samples.
+
+    Args:
+        parts: what the numbers are for, e.g. ``(seed, stage, batch number, role)``.
+        first: place of the first sample in the global batch; a multiple of ``block``.
+        count: samples; the last block may be cut short.
+        block: samples per generator.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[int | str],
+        first: int,
+        count: int,
+        block: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if first % block:
+            raise ValueError(f"first sample {first} is not a multiple of the block {block}")
+        self.count, self.block, self.device = count, block, torch.device(device)
+        self.generators = []
+        for start in range(first, first + count, block):
+            generator = torch.Generator(self.device)
+            generator.manual_seed(key(*parts, start // block))
+            self.generators.append(generator)
+
+    def _blocks(self, draw: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        out = torch.empty((self.count, *shape), dtype=dtype, device=self.device)
+        for generator, part in zip(self.generators, out.split(self.block), strict=True):
+            # whole blocks are drawn, so that a short last one sees the same numbers
+            whole = part if len(part) == self.block else part.new_empty((self.block, *shape))
+            getattr(whole, draw)(generator=generator)
+            if whole is not part:
+                part.copy_(whole[: len(part)])
+        return out
+
+    def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Standard normal numbers, (count, *shape)."""
+        return self._blocks("normal_", shape, dtype)
+
+    def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Numbers in [0, 1), (count, *shape)."""
+        return self._blocks("uniform_", shape, dtype)
+
+    def integers(self, low: int, high: int) -> Tensor:
+        """Integers in [low, high), (count,)."""
+        u = self._blocks("uniform_", (), torch.float64)
+        return (low + (u * (high - low)).long()).clamp_(max=high - 1)

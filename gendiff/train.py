@@ -1,0 +1,268 @@
+"""One stage, from its init or its checkpoint to its weight files."""
+
+from __future__ import annotations
+
+import logging
+import math
+import platform
+import subprocess
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from gendiff import registry
+from gendiff.build import build_method, check_done, check_file, load_role
+from gendiff.checkpoint import Checkpoints
+from gendiff.config import RunConfig, to_plain
+from gendiff.data.base import DataModule
+from gendiff.data.pairs import read_store, write_store
+from gendiff.errors import Interrupted, UserError
+from gendiff.methods.base import Method
+from gendiff.progress import Reporter, Task
+from gendiff.signals import Stop
+from gendiff.storage import write_json, write_text
+from gendiff.tracking import Tracker, make_trackers
+from gendiff.weights import load_weights, save_weights, weight_file
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a role comes from: a finished stage's folder, a role or product of it."""
+
+    folder: Path
+    role: str
+    new: tuple[str, ...] = ()
+    """Patterns of parameters that the source need not have."""
+
+    @property
+    def file(self) -> Path:
+        """The role's weights, digest checked."""
+        return check_file(self.folder, f"weights/{self.role}.safetensors", check_done(self.folder))
+
+
+def make_method(run: RunConfig, name: str, init: Mapping[str, Source]) -> Method:
+    """The stage's method with its roles seeded from other stages' weight files."""
+    cls = run.method_class
+    frozen = {r: load_role(init[r].folder, init[r].role) for r in cls.frozen}
+    method = build_method(run, name, frozen)
+    for role in method.learning:
+        if role in init:
+            load_weights(method.networks[role], init[role].file, init[role].new)
+            for average, followed in method.averages.items():
+                if followed == role:
+                    method.averaged[average].load_state_dict(method.networks[role].state_dict())
+    return method
+
+
+def train_stage(
+    run: RunConfig,
+    name: str,
+    folder: Path,
+    init: Mapping[str, Source],
+    record: Mapping[str, Any],
+    reporter: Reporter,
+    stop: Stop,
+    title: str,
+) -> None:
+    """Train (or resume) a stage and write its weight files and ``done.json``.
+
+    Args:
+        record: what ``stage.json`` says of the stage: its fingerprint and parents.
+
+    Raises:
+        Interrupted: a signal asked to stop; a checkpoint holds everything.
+        UserError: the loss is not finite, a file is damaged, the disk is full.
+    """
+    method = make_method(run, name, init)
+    if method.products:
+        begin(folder, run, record)
+        digests = produce(method, run, folder, reporter, title)
+    else:
+        fit(method, run, folder, init, record, reporter, stop, title)
+        networks = [*method.networks.items(), *method.averaged.items()]
+        digests = {
+            f"weights/{role}.safetensors": save_weights(network, weight_file(folder, role))
+            for role, network in networks
+        }
+    write_json(
+        folder / "done.json",
+        {"fingerprint": record["fingerprint"], "steps": method.batches_done, "digests": digests},
+    )
+
+
+def begin(folder: Path, run: RunConfig, record: Mapping[str, Any]) -> None:
+    """Write ``config.yaml`` and, last, ``stage.json``: the stage has begun."""
+    from omegaconf import OmegaConf
+
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_plain(run))))
+    if not (folder / "stage.json").is_file():
+        write_json(folder / "stage.json", {**record, "provenance": provenance()})
+
+
+def provenance() -> dict[str, Any]:
+    """Recorded, never compared: versions, host, commit."""
+    packages = ("gendiff", "torch", "lightning")
+    return {
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None
+
+
+def produce(
+    method: Method, run: RunConfig, folder: Path, reporter: Reporter, title: str
+) -> dict[str, str]:
+    """Make a product stage's rows; returns the digests of its shards."""
+    (product,) = method.products
+    count = run.method.count
+    method.to(device_of(run)).eval()
+    with reporter.task(title, count) as task:
+        return write_store(folder, product, count, method.produce, task.update)
+
+
+def device_of(run: RunConfig) -> torch.device:
+    """The device of this process."""
+    gpu = run.hardware.accelerator != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if gpu else "cpu")
+
+
+def fit(
+    method: Method,
+    run: RunConfig,
+    folder: Path,
+    init: Mapping[str, Source],
+    record: Mapping[str, Any],
+    reporter: Reporter,
+    stop: Stop,
+    title: str,
+) -> None:
+    """Run Lightning's loop over the batches that are not done yet."""
+    checkpoints = Checkpoints(folder)
+    state = checkpoints.load(reporter.warn)
+    if state is None:
+        # begun only once something can be resumed: a kill before this line loses nothing
+        checkpoints.save({"batches_done": 0, "state": method.state_dict(), "optimizers": []}, 0)
+    else:
+        method.load_state_dict(state["state"])
+        method.batches_done = state["batches_done"]
+    begin(folder, run, record)
+    if method.batches_done == method.max_steps:
+        return
+    if method.trains_on:
+        source = init[method.trains_on]
+        names = [n for n in check_done(source.folder)["digests"] if n.startswith("products/")]
+        done = check_done(source.folder)
+        dataset = read_store([check_file(source.folder, name, done) for name in names])
+    else:
+        dataset = registry.lookup("data", run.data.name)(run.data).train
+    trackers = make_trackers(folder, run, dict(record["init"]), method.batches_done, reporter.say)
+    hush()
+    with reporter.task(title, method.max_steps, method.batches_done) as task:
+        keeper = Keeper(run, checkpoints, state, trackers, task, stop)
+        trainer = Trainer(
+            accelerator=run.hardware.accelerator,
+            devices=1,
+            precision="bf16-mixed" if run.hardware.precision == "bf16" else "32-true",
+            max_epochs=1,
+            deterministic="warn",
+            callbacks=[keeper],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+        )
+        try:
+            trainer.fit(method, DataModule(dataset, run.data.batch_size))
+        finally:
+            stop.patient = False
+            for tracker in trackers:
+                tracker.close()
+
+
+class Keeper(Callback):
+    """After each global batch: report, checkpoint when due, stop when asked."""
+
+    def __init__(
+        self,
+        run: RunConfig,
+        checkpoints: Checkpoints,
+        state: dict[str, Any] | None,
+        trackers: list[Tracker],
+        task: Task,
+        stop: Stop,
+    ) -> None:
+        self.run, self.checkpoints, self.state = run, checkpoints, state
+        self.trackers, self.task, self.stop = trackers, task, stop
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        saved = self.state["optimizers"] if self.state else []
+        for optimizer, state in zip(trainer.optimizers, saved, strict=False):
+            optimizer.load_state_dict(state)
+        self.state = None  # its tensors are the optimizer's now
+        self.stop.patient = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        done = pl_module.batches_done
+        last = done == pl_module.max_steps
+        if done % self.run.logging.every_steps == 0 or last:
+            self.report(pl_module)
+        else:
+            self.task.update(done, self.run.data.batch_size, self.task.loss)
+        if done % self.run.trainer.checkpoint_steps == 0 or last or self.stop.asked:
+            state = {
+                "batches_done": done,
+                "state": pl_module.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
+            }
+            self.checkpoints.save(state, done)
+        if self.stop.asked and not last:
+            raise Interrupted(f"stopped at step {done} of {pl_module.max_steps}")
+
+    def report(self, method: Method) -> None:
+        """Log the losses, and refuse to go on with one that is not finite."""
+        losses = {name: float(value) for name, value in method.losses.items()}
+        done = method.batches_done
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"{method.stage}: {name} is {value} at step {done}; the last checkpoint is "
+                    f"untouched. A smaller optim.lr or optim.clip_norm usually helps."
+                )
+        for tracker in self.trackers:
+            tracker.log(losses, done)
+        self.task.loss = next(iter(losses.values()))
+        self.task.update(done, self.run.data.batch_size, self.task.loss)
+
+
+def hush() -> None:
+    """Lightning's advertisements and hints are not for our users."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", message=".*eval mode at the start of training.*")

@@ -1,0 +1,84 @@
+"""Weight files: one role a file, tensors only, loaded strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save as save_bytes
+from torch import Tensor, nn
+
+from gendiff.errors import UserError
+from gendiff.storage import write_atomic
+
+
+def weight_file(folder: Path, role: str) -> Path:
+    """Where a stage keeps a role's weights."""
+    return folder / "weights" / f"{role}.safetensors"
+
+
+def save_weights(network: nn.Module, path: Path) -> str:
+    """Write a network's parameters and buffers; returns the file's SHA-256."""
+    return save_tensors(network.state_dict(), path)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
+    """Write named tensors; returns the file's SHA-256."""
+    data = save_bytes({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+    return write_atomic(path, lambda file: file.write(data))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Named tensors of a safetensors file.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        return load_bytes(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file.") from None
+    except SafetensorError as error:
+        raise UserError(f"{path}: damaged weight file ({error}).") from None
+
+
+def differences(
+    wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], new: Iterable[str] = ()
+) -> list[str]:
+    """Why ``given`` does not fit a network's ``wanted`` state, a line each; empty if it does.
+
+    Args:
+        new: patterns of parameters that ``given`` need not have.
+    """
+    patterns = list(new)
+    lines = []
+    for name, tensor in wanted.items():
+        if name not in given:
+            if not any(fnmatchcase(name, pattern) for pattern in patterns):
+                lines.append(f"missing {name}")
+        elif given[name].shape != tensor.shape:
+            old, now = tuple(given[name].shape), tuple(tensor.shape)
+            lines.append(f"shape of {name}: {old} -> {now}")
+    return lines + [f"unexpected {name}" for name in given if name not in wanted]
+
+
+def explain(lines: list[str], most: int = 3) -> str:
+    """The first few differences in one line."""
+    rest = f", and {len(lines) - most} more" if len(lines) > most else ""
+    return "; ".join(lines[:most]) + rest
+
+
+def load_weights(network: nn.Module, path: Path, new: Iterable[str] = ()) -> None:
+    """Load a role's weights, strictly but for parameters that match ``new``.
+
+    Raises:
+        UserError: the file is damaged or does not fit, naming what is missing or unexpected.
+    """
+    given, state = read_tensors(path), network.state_dict()
+    lines = differences(state, given, new)
+    if lines:
+        raise UserError(f"{path}: does not fit the network: {explain(lines)}.")
+    network.load_state_dict({**state, **given})

@@ -1,0 +1,257 @@
+"""Networks: shapes, conditioning, initialisation, checks, and the members of the ensemble."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gendiff.networks.classifier import Classifier, ClassifierConfig
+from gendiff.networks.embeddings import Conditioning, sinusoidal_embedding
+from gendiff.networks.mlp import MLP, MLPConfig
+from gendiff.networks.unet import UNet, UNetConfig
+
+ALL_CONDITIONS = {"label": 10, "z": 16, "second_time": 1, "guidance": 1}
+BATCH = 3
+
+
+def small_unet(shape: tuple[int, ...] = (1, 8, 8), out: int = 1, **settings: Any) -> UNet:
+    """A U-Net of 16 channels with attention at its last level."""
+    levels = len(settings.get("multipliers", [1, 2]))
+    config = UNetConfig(
+        **{"channels": 16, "attention": [shape[1] >> (levels - 1)], "head_channels": 8, **settings}
+    )
+    return UNet(config, shape, out)
+
+
+def values(conditions: dict[str, int]) -> dict[str, Tensor]:
+    """Random values for a batch."""
+    makers = {
+        "label": lambda size: torch.randint(size, (BATCH,)),
+        "z": lambda size: torch.randn(BATCH, size),
+        "second_time": lambda size: torch.rand(BATCH),
+        "guidance": lambda size: 1 + 7 * torch.rand(BATCH),
+    }
+    return {name: makers[name](size) for name, size in conditions.items()}
+
+
+def randomize(network: nn.Module) -> None:
+    """Leave no layer at zero."""
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        ((1, 8, 8), {}),
+        ((3, 8, 8), {"channels": 13, "head_channels": 13}),
+        ((3, 32, 32), {"multipliers": [1, 2, 2], "blocks": 2}),
+        ((2, 8, 16), {"attention": [16]}),
+        ((1, 8, 8), {"multipliers": [1], "attention": [], "dropout": 0.5}),
+    ],
+)
+def test_unet_shapes(shape: tuple[int, ...], settings: dict[str, Any]) -> None:
+    network = small_unet(shape, 5, **settings)
+    out = network(torch.randn(BATCH, *shape), torch.rand(BATCH), {})
+    assert out.shape == (BATCH, 5, *shape[1:])
+    assert out.is_contiguous()
+
+
+@pytest.mark.parametrize("size", [1, 2, 37])
+def test_mlp_shapes(size: int) -> None:
+    network = MLP(MLPConfig(width=24, depth=2), (size,), 3)
+    out = network(torch.randn(BATCH, size), torch.rand(BATCH), {})
+    assert out.shape == (BATCH, 3)
+    assert out.abs().min() > 0
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (1, 9, 13)])
+def test_classifier_shapes(shape: tuple[int, ...]) -> None:
+    network = Classifier(ClassifierConfig(members=3, channels=4, features=7, classes=5), shape)
+    x = torch.randn(BATCH, *shape)
+    assert network(x).shape == (BATCH, 3, 5)
+    assert network(x, torch.zeros(BATCH), {}).shape == (BATCH, 3, 5)
+    assert network.features(x).shape == (BATCH, 3, 7)
+
+
+@pytest.mark.parametrize("kind", ["unet", "mlp"])
+@pytest.mark.parametrize("name", [*ALL_CONDITIONS, "noise_level"])
+def test_each_condition_changes_the_output(kind: str, name: str) -> None:
+    torch.manual_seed(0)
+    network: nn.Module
+    if kind == "unet":
+        network, x = small_unet(conditions=ALL_CONDITIONS), torch.randn(BATCH, 1, 8, 8)
+    else:
+        network, x = (
+            MLP(MLPConfig(width=24, conditions=ALL_CONDITIONS), (2,), 2),
+            torch.randn(BATCH, 2),
+        )
+    randomize(network)
+    noise_level, cond = torch.full((BATCH,), 0.5), values(ALL_CONDITIONS)
+    before = network(x, noise_level, cond)
+    if name == "noise_level":
+        after = network(x, noise_level + 0.1, cond)
+    else:
+        other = (cond["label"] + 1) % 10 if name == "label" else cond[name] + 0.5
+        after = network(x, noise_level, {**cond, name: other})
+    assert (after - before).flatten(1).abs().amax(1).min() > 1e-5
+
+
+def test_null_label_is_a_missing_label() -> None:
+    network = small_unet(conditions={"label": 10})
+    randomize(network)
+    x, noise_level = torch.randn(BATCH, 1, 8, 8), torch.rand(BATCH)
+    null = network(x, noise_level, {"label": torch.full((BATCH,), 10)})
+    assert torch.equal(null, network(x, noise_level, {}))
+    assert not torch.equal(null, network(x, noise_level, {"label": torch.full((BATCH,), 9)}))
+
+
+@pytest.mark.parametrize("name", ["z", "second_time", "guidance"])
+def test_a_missing_condition_is_an_error(name: str) -> None:
+    network = Conditioning(8, ALL_CONDITIONS)
+    cond = values(ALL_CONDITIONS)
+    del cond[name]
+    with pytest.raises(ValueError, match=f"^{name}: the network needs"):
+        network(torch.rand(BATCH), cond)
+
+
+def test_unet_starts_at_zero_and_learns_with_all_parameters() -> None:
+    torch.manual_seed(0)
+    network = small_unet(conditions=ALL_CONDITIONS)
+    x, noise_level, cond = torch.randn(BATCH, 1, 8, 8), torch.rand(BATCH), values(ALL_CONDITIONS)
+    assert torch.all(network(x, noise_level, cond) == 0)
+    optimizer = torch.optim.SGD(network.parameters(), 0.1)
+    for step in range(3):  # zero layers open one after the other: output, blocks, inside of blocks
+        optimizer.zero_grad()
+        torch.autograd.backward((network(x, noise_level, cond) - x).square().mean())
+        if step == 1:
+            assert network.input.weight.grad is not None
+            assert network.input.weight.grad.abs().sum() > 0
+        optimizer.step()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_noise_embedding_is_float32_under_autocast() -> None:
+    noise_level = torch.linspace(0, 1, 1001)
+    expected = sinusoidal_embedding(noise_level)
+    with torch.autocast("cpu", torch.bfloat16):
+        embedding = sinusoidal_embedding(noise_level)
+    assert embedding.dtype == torch.float32
+    assert torch.equal(embedding, expected)
+    assert torch.pdist(expected).min() > 0.1  # neighbouring levels stay apart
+
+
+def test_unet_runs_under_autocast() -> None:
+    torch.manual_seed(0)
+    network = small_unet(conditions=ALL_CONDITIONS)
+    randomize(network)
+    x, noise_level, cond = torch.randn(BATCH, 1, 8, 8), torch.rand(BATCH), values(ALL_CONDITIONS)
+    exact = network(x, noise_level, cond)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = network(x, noise_level, cond)
+        torch.autograd.backward(rough.float().square().mean())
+    assert (rough - exact).norm() < 0.05 * exact.norm()
+
+
+def test_unet_forward_derivative() -> None:
+    torch.manual_seed(0)
+    network = small_unet(attention=[]).double()
+    randomize(network)
+    x, dx = torch.randn(2, BATCH, 1, 8, 8).double().unbind(0)
+    t, dt = torch.rand(2, BATCH).double().unbind(0)
+    result: Any = torch.func.jvp(lambda x, t: network(x, t, {}), (x, t), (dx, dt))
+    slope = result[1]
+    step = 1e-7
+    difference = network(x + step * dx, t + step * dt, {}) - network(
+        x - step * dx, t - step * dt, {}
+    )
+    assert torch.allclose(slope, difference / (2 * step), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"multipliers": [1, 1, 1, 1]}, "multipliers: 4 levels halve an image of 8 pixels to 1; "),
+        ({"multipliers": [1, 1, 1, 1]}, "use at most 3$"),
+        ({"multipliers": [1] * 5}, "multipliers: 5 levels need sides divisible by 16, not 8x8"),
+        ({"multipliers": []}, "multipliers: need one number >= 1"),
+        ({"channels": 0}, "channels: "),
+        ({"blocks": 0}, "blocks: "),
+        ({"dropout": 1.0}, "dropout: "),
+        ({"attention": [16]}, "attention: no level has 16 pixels; the levels have 8, 4"),
+        ({"attention": [4], "head_channels": 24}, "head_channels: 24 does not divide the 128"),
+        ({"head_channels": 0}, "head_channels: "),
+        ({"conditions": {"colour": 3}}, "conditions: unknown condition 'colour'"),
+        ({"conditions": {"guidance": 2}}, "conditions: guidance is one number"),
+        ({"conditions": {"label": 0}}, "conditions: the size of label must be at least 1"),
+    ],
+)
+def test_unet_check(settings: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line) as error:
+        UNet.check(UNetConfig(**settings), (1, 8, 8))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("network", "config", "shape", "line"),
+    [
+        (UNet, UNetConfig(), (2,), "name: unet takes images"),
+        (UNet, UNetConfig(), (1, 9, 9), "use at most 1"),
+        (MLP, MLPConfig(), (1, 8, 8), "name: mlp takes vectors"),
+        (MLP, MLPConfig(width=0), (2,), "width: "),
+        (MLP, MLPConfig(depth=0), (2,), "depth: "),
+        (MLP, MLPConfig(conditions={"colour": 3}), (2,), "conditions: "),
+        (Classifier, ClassifierConfig(), (2,), "name: classifier takes images"),
+        (Classifier, ClassifierConfig(), (1, 64, 64), "name: classifier takes images"),
+        (Classifier, ClassifierConfig(members=0), (1, 8, 8), "members: "),
+        (Classifier, ClassifierConfig(dropout=-0.1), (1, 8, 8), "dropout: "),
+    ],
+)
+def test_check(network: Any, config: Any, shape: tuple[int, ...], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        network.check(config, shape)
+
+
+def test_members_are_independent() -> None:
+    members = 3
+    network = Classifier(ClassifierConfig(members=members, channels=4, features=6), (1, 8, 8))
+    logits = network(torch.randn(BATCH, 1, 8, 8))
+    for i in range(members):
+        torch.autograd.backward(logits[:, i].square().sum(), retain_graph=True)
+        for name, parameter in network.named_parameters():
+            assert parameter.grad is not None
+            chunks = parameter.grad.chunk(members)
+            assert all((chunk.abs().sum() > 0) == (i == j) for j, chunk in enumerate(chunks)), name
+        network.zero_grad()
+
+
+def test_members_equal_separate_classifiers() -> None:
+    config = ClassifierConfig(members=3, channels=4, features=6)
+    network = Classifier(config, (3, 16, 16)).eval()
+    randomize(network)
+    x = torch.randn(BATCH, 3, 16, 16)
+    alone = Classifier(ClassifierConfig(members=1, channels=4, features=6), (3, 16, 16)).eval()
+    for i in range(config.members):
+        weights = {name: w.chunk(config.members)[i] for name, w in network.state_dict().items()}
+        alone.load_state_dict(weights)
+        assert torch.allclose(alone(x)[:, 0], network(x)[:, i], atol=1e-5)
+        assert torch.allclose(alone.features(x)[:, 0], network.features(x)[:, i], atol=1e-5)
+
+
+def test_construction_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        networks = [
+            small_unet(conditions=ALL_CONDITIONS),
+            MLP(MLPConfig(conditions=ALL_CONDITIONS), (2,), 2),
+            Classifier(ClassifierConfig(), (1, 8, 8)),
+        ]
+    for network in networks:
+        assert all(tensor.is_meta for tensor in network.state_dict().values())
+    network = networks[0].to_empty(device="cpu")
+    network.load_state_dict(small_unet(conditions=ALL_CONDITIONS).state_dict())
+    out = network(torch.randn(BATCH, 1, 8, 8), torch.rand(BATCH), values(ALL_CONDITIONS))
+    assert torch.all(out == 0)
