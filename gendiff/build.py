@@ -15,7 +15,7 @@ from gendiff.errors import UserError, did_you_mean
 from gendiff.methods.base import Method
 from gendiff.seeding import key
 from gendiff.storage import read_json, sha256
-from gendiff.weights import load_weights, weight_file
+from gendiff.weights import load_weights
 
 
 def build_network(run: RunConfig, role: str) -> nn.Module:
@@ -165,9 +165,9 @@ class Model:
         classes = self.run.data.classes
         if labels is None and classes:
             labels = torch.arange(n) * classes // n
-        if labels is not None and classes and len(labels):
-            if labels.min() < 0 or labels.max() >= classes:
-                raise UserError(f"label: {self.run.data.name} has labels 0 to {classes - 1}.")
+        if labels is not None and ((labels < 0) | (labels >= classes)).any():
+            allowed = f"labels 0 to {classes - 1}" if classes else "no labels"
+            raise UserError(f"label: {self.run.data.name} has {allowed}.")
         parts = []
         for first in range(0, n, self.batch):
             last = min(n, first + self.batch)

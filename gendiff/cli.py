@@ -71,12 +71,12 @@ def parser() -> Parser:
 def parse(words: Sequence[str] | None) -> Any:
     """Arguments, overrides allowed before and after options."""
     args, rest = parser().parse_known_args(words)
-    overrides = getattr(args, "overrides", None)
+    overrides: list[str] | None = getattr(args, "overrides", None)
     odd = next((word for word in rest if overrides is None or word.startswith("-")), None)
     if odd:
         raise UserError(f"{odd}: no such option or argument of gendiff {args.command}.")
     if rest:
-        args.overrides = overrides + rest
+        args.overrides = [*(overrides or []), *rest]
     return args
 
 

@@ -194,7 +194,7 @@ def compose(raw: Mapping[str, Any], where: str) -> RunConfig:
         rest = {k: v for k, v in raw.items() if k != "seed" and v is not None}
         merged = OmegaConf.merge(OmegaConf.create(schema), OmegaConf.create(rest))
         for section in (*PLAIN, *NAMED):
-            values[section] = OmegaConf.to_object(merged[section])
+            values[section] = OmegaConf.to_object(merged[section])  # type: ignore[index]
         values["networks"] = {r: OmegaConf.to_object(merged.networks[r]) for r in networks}
     except OmegaConfBaseException as error:
         raise UserError(f"{where}: {error.full_key or ''}: {_one_line(error)}") from None

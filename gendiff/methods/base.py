@@ -33,6 +33,8 @@ class MethodConfig:
     name: str
     prediction: Kind = "v"
     """What the student's output means."""
+    label_dropout: float = 0.0
+    """Share of labels hidden in training, so that the student can be guided."""
 
 
 class Method(LightningModule):
@@ -128,11 +130,18 @@ class Method(LightningModule):
 
     @classmethod
     def check(cls, config: Any, path: Path) -> None:
-        """Refuse impossible choices while the config loads.
+        """Refuse impossible choices while the config loads; methods add their own.
 
         Raises:
             ValueError: the message begins with the key.
         """
+        if not 0 <= getattr(config, "label_dropout", 0) <= 1:
+            raise ValueError(f"label_dropout: {config.label_dropout} must be in [0, 1]")
+        # eps says nothing about x0 where alpha is 0
+        last = torch.tensor(path.t_max)
+        if getattr(config, "prediction", None) == "eps" and path.alpha(last) == 0:
+            name = type(path).__name__
+            raise ValueError(f"prediction: eps does not fit {name}, whose alpha ends at 0")
 
     def turns(self, batches_done: int) -> tuple[str, ...]:
         """Roles updated in this batch, in order."""
@@ -141,6 +150,13 @@ class Method(LightningModule):
     def loss(self, batch: Batch, role: str) -> dict[str, Tensor]:
         """``{"loss": scalar, ...parts to log}`` of a role on a batch {x0, label, index}."""
         raise TypeError(f"{type(self).__name__} does not train")
+
+    def condition(self, batch: Batch) -> Batch:
+        """The labels, a share of them hidden behind the null label; empty without labels."""
+        if not self.classes:
+            return {}
+        hidden = self.draw.uniform() < self.config.label_dropout
+        return {"label": batch["label"].masked_fill(hidden, self.classes)}
 
     def produce(self, indices: Tensor) -> Batch:
         """Rows of the product at these indices, a pure function of (seed, index)."""
@@ -249,8 +265,8 @@ class Method(LightningModule):
             raise UserError(f"steps: {steps}; sampling takes at least 1.")
 
         def noise(step: int, *shape: int) -> Tensor:
-            parts = (seed, "sample", step, *shape)
-            return Draws(parts, first, n, 1, self.device).normal(*(shape or self.shape))
+            draws = Draws([seed, "sample", step, *shape], first, n, 1, self.device)
+            return draws.normal(*(shape or self.shape))
 
         cond = {} if labels is None else {"label": labels.to(self.device)}
         x, start = self.start(n, cond, noise)

@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from gendiff.denoiser import Denoiser
 from gendiff.guidance import guide
-from gendiff.methods.base import Batch, MethodConfig
-from gendiff.methods.diffusion import Diffusion, refuse_eps_without_signal
+from gendiff.methods.base import Batch, Method, MethodConfig
 from gendiff.paths import Path, expand
 
 
@@ -36,21 +35,21 @@ class ConsistencyConfig(MethodConfig):
     """How the teacher takes a step; heun costs two calls."""
     guidance: float = 0.0
     """Guidance weight of the teacher."""
-    label_dropout: float = 0.0
-    """Share of labels hidden in training."""
 
 
-class Consistency(Diffusion):
+class Consistency(Method):
     """Consistency distillation: any point of a trajectory jumps to its clean end."""
 
     Config = ConsistencyConfig
     roles = ("student", "teacher")
     frozen = ("teacher",)
     samplers = ("consistency",)
+    student: Denoiser
     teacher: Denoiser
 
     @classmethod
-    def check(cls, config: ConsistencyConfig, path: Path) -> None:
+    def check(cls, config: Any, path: Path) -> None:
+        super().check(config, path)
         if not 1 <= config.first_intervals <= config.intervals:
             raise ValueError(
                 f"first_intervals: {config.first_intervals} must be between 1 and "
@@ -58,7 +57,6 @@ class Consistency(Diffusion):
             )
         if config.prediction == "x0":
             raise ValueError("prediction: x0 breaks the boundary condition; use v or velocity")
-        refuse_eps_without_signal(config.prediction, path)
 
     def intervals_now(self) -> int:
         """Steps of the trajectory at this point of training (iCT, Section 3.4)."""

@@ -61,7 +61,8 @@ class DenoisingGAN(Method):
         return (2 * shape[0], 1) if role == "critic" else (shape[0], shape[0])
 
     @classmethod
-    def check(cls, config: DenoisingGANConfig, path: Path) -> None:
+    def check(cls, config: Any, path: Path) -> None:
+        super().check(config, path)
         if config.prediction != "x0":
             raise ValueError(f"prediction: {config.prediction}; the generator predicts x0")
         for name in ("steps", "latent", "r1_every"):
@@ -82,14 +83,16 @@ class DenoisingGAN(Method):
 
     def loss(self, batch: Batch, role: str) -> dict[str, Tensor]:
         x0, path, steps = batch["x0"], self.path, self.config.steps
-        cond = {"label": batch["label"]} if self.classes else {}
+        cond = self.condition(batch)
         k = self.draw.integers(1, steps + 1)
         t, s = path.t_max * k / steps, path.t_max * (k - 1) / steps
         xs = path.add_noise(x0, self.draw.normal(*self.shape), s)
         scale, variance = (expand(c, xs) for c in path.transition(s, t))
         xt = scale * xs + variance.sqrt() * self.draw.normal(*self.shape)
         if role == "generator":
-            return {"loss": F.softplus(-self.judge(self.imagine(xt, s, t, cond), xt, t, cond)).mean()}
+            return {
+                "loss": F.softplus(-self.judge(self.imagine(xt, s, t, cond), xt, t, cond)).mean()
+            }
         with torch.no_grad():
             fake = self.imagine(xt, s, t, cond)
         penalised = self.batches_done % self.config.r1_every == 0

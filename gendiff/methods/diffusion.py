@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from gendiff.denoiser import Denoiser, target
 from gendiff.methods.base import Batch, Method, MethodConfig, mean_square
-from gendiff.paths import Path
 
 
 @dataclass(frozen=True)
@@ -30,22 +28,9 @@ class Diffusion(Method):
     Config = DiffusionConfig
     student: Denoiser
 
-    @classmethod
-    def check(cls, config: DiffusionConfig, path: Path) -> None:
-        if not 0 <= config.label_dropout <= 1:
-            raise ValueError(f"label_dropout: {config.label_dropout} must be in [0, 1]")
-        refuse_eps_without_signal(config.prediction, path)
-
     def couple(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Pairs of data and noise, each (B, ...): independent here."""
         return batch["x0"], self.draw.normal(*self.shape)
-
-    def condition(self, batch: Batch) -> Batch:
-        """The labels, a share of them hidden behind the null label."""
-        if not self.classes:
-            return {}
-        hidden = self.draw.uniform() < self.config.label_dropout
-        return {"label": batch["label"].masked_fill(hidden, self.classes)}
 
     def loss(self, batch: Batch, role: str) -> dict[str, Tensor]:
         x0, eps = self.couple(batch)
@@ -54,10 +39,3 @@ class Diffusion(Method):
         prediction = self.student(xt, t, self.condition(batch))
         wanted = target(prediction.kind, x0, eps, t, self.path)
         return {"loss": mean_square(prediction.output - wanted).mean()}
-
-
-def refuse_eps_without_signal(prediction: str, path: Path) -> None:
-    """eps says nothing about x0 where alpha is 0."""
-    if prediction == "eps" and path.alpha(torch.tensor(path.t_max)) == 0:
-        name = type(path).__name__
-        raise ValueError(f"prediction: eps does not fit {name}, where alpha is 0 at the last time")

@@ -6,6 +6,7 @@ Liu, Gong & Liu, "Flow Straight and Fast", ICLR 2023, Algorithm 1, the line that
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +42,8 @@ class Pairs(Method):
     teacher: Denoiser
 
     @classmethod
-    def check(cls, config: PairsConfig, path: Path) -> None:
+    def check(cls, config: Any, path: Path) -> None:
+        super().check(config, path)
         for name in ("count", "solver_steps"):
             if getattr(config, name) < 1:
                 raise ValueError(f"{name}: {getattr(config, name)} must be at least 1")

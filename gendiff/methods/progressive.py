@@ -7,15 +7,14 @@ Algorithm 2. One halving a stage; a chain of stages makes the rounds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from gendiff.denoiser import Denoiser
 from gendiff.guidance import guide
-from gendiff.methods.base import Batch, MethodConfig, mean_square
-from gendiff.methods.diffusion import Diffusion, refuse_eps_without_signal
+from gendiff.methods.base import Batch, Method, MethodConfig, mean_square
 from gendiff.paths import Path, expand
 
 
@@ -28,24 +27,23 @@ class ProgressiveConfig(MethodConfig):
     """Weight of the squared x0 error: max(SNR, 1) or SNR + 1 (their Eq. 9 and 10)."""
     guidance: float = 0.0
     """Guidance weight of the teacher."""
-    label_dropout: float = 0.0
-    """Share of labels hidden in training, so that the student can still be guided."""
 
 
-class Progressive(Diffusion):
+class Progressive(Method):
     """Progressive distillation: the student takes half the steps of its teacher."""
 
     Config = ProgressiveConfig
     roles = ("student", "teacher")
     frozen = ("teacher",)
     samplers = ("ddim",)
+    student: Denoiser
     teacher: Denoiser
 
     @classmethod
-    def check(cls, config: ProgressiveConfig, path: Path) -> None:
+    def check(cls, config: Any, path: Path) -> None:
+        super().check(config, path)
         if config.student_steps < 1:
             raise ValueError(f"student_steps: {config.student_steps}; a student takes at least 1")
-        refuse_eps_without_signal(config.prediction, path)
 
     @torch.no_grad()
     def teach(self, xt: Tensor, t: Tensor, s: Tensor, cond: Batch) -> Tensor:

@@ -62,7 +62,6 @@ class Classifier(nn.Module):
             inputs = narrow if len(self.convs) == 1 else wide
             self.convs.append(nn.Conv2d(inputs, wide, 3, padding=1, groups=members))
             height, width = (height + 1) // 2, (width + 1) // 2
-        self.convs.append(nn.Conv2d(wide, wide, 3, padding=1, groups=members))
         self.norms = nn.ModuleList(
             nn.GroupNorm(members, narrow if i == 0 else wide) for i in range(len(self.convs))
         )
@@ -112,9 +111,8 @@ class Classifier(nn.Module):
     def _hidden(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, members * features, 1, 1)."""
         h = x
-        last = len(self.convs) - 1
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            if 0 < i < last:  # before the convolution, which then costs a quarter
+            if i > 0:  # before the convolution, which then costs a quarter
                 h = F.avg_pool2d(h, 2, ceil_mode=True)
             h = F.silu(norm(conv(h)))
         return F.silu(self.hidden(h))

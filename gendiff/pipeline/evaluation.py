@@ -61,9 +61,7 @@ def evaluate_folder(
     entries = known_points(path)
     mark = {"weights": weights, "draws": draws, "reference": reference_digest(run.data, evaluator)}
     have = {
-        Point(e["sampler"], e["steps"], e["guidance"])
-        for e in entries
-        if mark.items() <= e.items()
+        Point(e["sampler"], e["steps"], e["guidance"]) for e in entries if mark.items() <= e.items()
     }
     missing = [point for point in points if point not in have]
     if missing:
@@ -134,7 +132,7 @@ def evaluate_models(
         run = read_run(folder)
         if not run.method_class.samplers:
             raise UserError(f"{folder}: a {run.method.name} stage makes no samples to evaluate.")
-        asked = {
+        asked: dict[str, Any] = {
             "steps": steps or run.evaluation.steps or [1, 2, 4, 8],
             "samplers": samplers or run.evaluation.samplers,
             "guidance": guidance or run.evaluation.guidance,
@@ -172,7 +170,7 @@ def judge_evaluator(run: RunConfig, folder: Path) -> None:
 def write_summary(pipeline: Pipeline, run_folder: Path, reporter: Reporter) -> None:
     """The table and the curve of all stages that have figures: ``quality.md``, ``quality.png``."""
     entries, floor = [], None
-    for name, stage in pipeline.stages.items():
+    for name in pipeline.stages:
         found = known_points(run_folder / name / "evaluation.json")
         entries += [entry for entry in found if "nfe" in entry]
         floor = next((entry["floor"] for entry in found if "floor" in entry), floor)

@@ -79,9 +79,8 @@ def check_init(stage: Stage, pipeline: Pipeline) -> None:
         theirs = parent.method_class
         if role == cls.trains_on:
             if ref.role not in theirs.products:
-                raise UserError(
-                    f"{where}: {ref.stage} makes no {ref.role!r}.{did_you_mean(ref.role, theirs.products)}"
-                )
+                hint = did_you_mean(ref.role, theirs.products)
+                raise UserError(f"{where}: {ref.stage} makes no {ref.role!r}.{hint}")
             continue
         known = [*parent.networks, *(a for a, r in theirs.averages.items() if r in parent.networks)]
         if ref.role not in known:

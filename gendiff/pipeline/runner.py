@@ -54,7 +54,8 @@ def run_pipeline(
         plan = make_plan(pipeline, folder)
     steps = [step for step in plan if only in (None, step.stage.name)]
     for step in steps:
-        if step.state in ("stale", "damaged") and not (dry_run and step.stage.name in (rerun or [])):
+        redone = dry_run and step.stage.name in (rerun or [])
+        if step.state in ("stale", "damaged") and not redone:
             lines = "; ".join(step.why)
             raise UserError(f"{step.stage.name}: {step.state}: {lines}.\n{ways_out(step)}")
         if only and step.waits_for:

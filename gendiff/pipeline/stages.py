@@ -119,7 +119,7 @@ def expand_blocks(
 
 
 def chain_links(name: str, raw: dict[str, Any], init: Any, chain: Any) -> dict[str, dict[str, Any]]:
-    """One block a value: the first seeded by ``init``, the next by ``carry`` from the one before."""
+    """One block a value: the first seeded by ``init``, each next also by the one before."""
     where = f"stages.{name}.chain"
     if not isinstance(chain, dict) or set(chain) != set(CHAIN_KEYS):
         raise UserError(f"{where}: has the keys {', '.join(CHAIN_KEYS)}, all of them.")
@@ -136,7 +136,9 @@ def chain_links(name: str, raw: dict[str, Any], init: Any, chain: Any) -> dict[s
             OmegaConf.update(run, str(chain["key"]), value)
         except (OmegaConfBaseException, TypeError, AttributeError):
             raise UserError(f"{where}.key: {chain['key']!r} is no key of this run.") from None
-        carried = {role: f"{before}.{theirs}" for role, theirs in carry.items()} if before else {}
+        carried: dict[str, str] = {}
+        if before:
+            carried = {role: f"{before}.{theirs}" for role, theirs in carry.items()}
         link = f"{name}-{value}"
         if not re.fullmatch(r"[\w.-]+", link):
             raise UserError(f"{where}.values: {value!r} cannot be part of a stage's name.")
@@ -170,9 +172,7 @@ def make_stage(
     return Stage(name, run, init)
 
 
-def read_ref(
-    value: Any, where: str, blocks: Mapping[str, Any], aliases: Mapping[str, str]
-) -> Ref:
+def read_ref(value: Any, where: str, blocks: Mapping[str, Any], aliases: Mapping[str, str]) -> Ref:
     """``stage.role``, or ``{from: stage.role, new: [patterns]}``."""
     new: tuple[str, ...] = ()
     if isinstance(value, dict):

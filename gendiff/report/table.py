@@ -39,9 +39,7 @@ def number(entry: dict[str, Any], name: str) -> str:
     return f"{value:.{digits}f}" + (f" ± {half:.{digits}f}" if half is not None else "")
 
 
-def show_table(
-    entries: list[dict[str, Any]], floor: dict[str, float] | None, console: Any
-) -> None:
+def show_table(entries: list[dict[str, Any]], floor: dict[str, float] | None, console: Any) -> None:
     """Print to a rich console."""
     from rich.table import Table
 

@@ -50,6 +50,6 @@ def time_grid(
 
 def fresh_noise(x: Tensor) -> Noise:
     """The default for ``noise``: PyTorch's global generator."""
-    return lambda step, *shape: torch.randn_like(x) if not shape else x.new_empty(
-        len(x), *shape
-    ).normal_()
+    return lambda step, *shape: (
+        torch.randn_like(x) if not shape else x.new_empty(len(x), *shape).normal_()
+    )

@@ -132,7 +132,8 @@ def test_unet_starts_at_zero_and_learns_with_all_parameters() -> None:
             assert network.input.weight.grad.abs().sum() > 0
         optimizer.step()
     for name, parameter in network.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
 
 
 def test_noise_embedding_is_float32_under_autocast() -> None:
