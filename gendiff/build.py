@@ -121,7 +121,8 @@ class Model:
         role: who samples.
     """
 
-    batch = 1000
+    batch = 512
+    """Samples drawn at a time."""
 
     def __init__(self, run: RunConfig, method: Method, role: str) -> None:
         self.run, self.method, self.role = run, method.eval(), role
@@ -138,10 +139,8 @@ class Model:
     @property
     def default_steps(self) -> int:
         """Steps to sample with when none are named: what the method or its evaluation says."""
-        for name in ("student_steps", "steps"):
-            if hasattr(self.run.method, name):
-                return int(getattr(self.run.method, name))
-        return max(self.run.evaluation.steps, default=50)
+        covered = self.run.method_class.steps_range(self.run.method)
+        return covered[1] if covered else max(self.run.evaluation.steps, default=50)
 
     def sample(
         self,

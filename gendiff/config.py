@@ -233,6 +233,8 @@ def check(run: RunConfig, where: str) -> None:
     for key, (value, low) in least.items():
         if value < low:
             raise UserError(f"{where}: {key}: {value} is too small; at least {low}.")
+    if run.hardware.devices > 1:
+        raise UserError(f"{where}: hardware.devices: {run.hardware.devices}; 1 is all so far.")
     parts = run.hardware.devices * run.hardware.accumulate
     if batch % (parts * block_size(batch)):
         raise UserError(

@@ -15,8 +15,8 @@ PLAIN_SECONDS = 15.0
 class Task:
     """Progress of one stage: step, loss, images per second, time left."""
 
-    def __init__(self, reporter: Reporter, title: str, total: int, done: int) -> None:
-        self.reporter, self.title, self.total = reporter, title, total
+    def __init__(self, reporter: Reporter, title: str, total: int, done: int, verb: str) -> None:
+        self.reporter, self.verb, self.total = reporter, verb, total
         self.loss: float | None = None
         self.first, self.begun, self.told = done, time.monotonic(), time.monotonic()
         self.bar = reporter.bars.add_task(title, total=total, completed=done, note="")
@@ -33,7 +33,7 @@ class Task:
         self.reporter.bars.update(self.bar, completed=done, note="  ".join(notes))
         if not self.reporter.live and (now - self.told > PLAIN_SECONDS or done == self.total):
             self.told = now
-            words = [f"  step {done}/{self.total}", *notes, f"{left:.0f} s left"]
+            words = [f"  {self.verb} {done}/{self.total}", *notes, f"{left:.0f} s left"]
             self.reporter.say("  ".join(words))
 
 
@@ -67,10 +67,10 @@ class Reporter:
         print(text, file=sys.stderr, flush=True)
 
     @contextmanager
-    def task(self, title: str, total: int, done: int = 0) -> Iterator[Task]:
-        """A bar for as long as the block runs."""
+    def task(self, title: str, total: int, done: int = 0, verb: str = "step") -> Iterator[Task]:
+        """A bar for as long as the block runs; ``verb`` begins the plain lines."""
         with self.bars:
-            task = Task(self, title, total, done)
+            task = Task(self, title, total, done, verb)
             try:
                 yield task
             finally:

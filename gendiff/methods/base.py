@@ -143,6 +143,11 @@ class Method(LightningModule):
             name = type(path).__name__
             raise ValueError(f"prediction: eps does not fit {name}, whose alpha ends at 0")
 
+    @classmethod
+    def steps_range(cls, config: Any) -> tuple[int, int] | None:
+        """Fewest and most sampling steps that the training covers; None for any number."""
+        return None
+
     def turns(self, batches_done: int) -> tuple[str, ...]:
         """Roles updated in this batch, in order."""
         return tuple(role for role in self.roles if role not in self.frozen)
@@ -261,8 +266,11 @@ class Method(LightningModule):
         if sampler not in self.samplers:
             can = f"can use {', '.join(self.samplers)}" if self.samplers else "cannot be sampled"
             raise UserError(f"sampler: {sampler!r} does not fit {self.config.name}, which {can}.")
-        if steps < 1:
-            raise UserError(f"steps: {steps}; sampling takes at least 1.")
+        low, high = self.steps_range(self.config) or (1, steps)
+        if steps < low or steps > high:
+            what = f"{low}" if low == high else f"{low} to {high}"
+            what = what if self.steps_range(self.config) else "at least 1"
+            raise UserError(f"steps: {steps}; this {self.config.name} model takes {what}.")
 
         def noise(step: int, *shape: int) -> Tensor:
             draws = Draws([seed, "sample", step, *shape], first, n, 1, self.device)

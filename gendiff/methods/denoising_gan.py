@@ -69,6 +69,10 @@ class DenoisingGAN(Method):
             if getattr(config, name) < 1:
                 raise ValueError(f"{name}: {getattr(config, name)} must be at least 1")
 
+    @classmethod
+    def steps_range(cls, config: Any) -> tuple[int, int]:
+        return config.steps, config.steps
+
     def judge(self, xs: Tensor, xt: Tensor, t: Tensor, cond: Batch) -> Tensor:
         """D(x_s, x_t, t): one logit a sample, (B,)."""
         level = self.path.noise_level(t)

@@ -45,6 +45,10 @@ class Progressive(Method):
         if config.student_steps < 1:
             raise ValueError(f"student_steps: {config.student_steps}; a student takes at least 1")
 
+    @classmethod
+    def steps_range(cls, config: Any) -> tuple[int, int]:
+        return 1, config.student_steps
+
     @torch.no_grad()
     def teach(self, xt: Tensor, t: Tensor, s: Tensor, cond: Batch) -> Tensor:
         """The x0 that takes a student from t to s as two teacher steps do (their Eq. 8)."""

@@ -29,13 +29,16 @@ def evaluator_folder(run: RunConfig, run_folder: Path) -> Path | None:
 
 
 def points_of(run: RunConfig) -> list[Point]:
-    """All points that a run's ``evaluation`` asks for."""
-    samplers = run.evaluation.samplers or list(run.method_class.samplers[:1])
+    """All points that a run's ``evaluation`` asks for and its training covers."""
+    cls = run.method_class
+    samplers = run.evaluation.samplers or list(cls.samplers[:1])
+    low, high = cls.steps_range(run.method) or (1, max(run.evaluation.steps, default=1))
     return [
         Point(sampler, steps, weight)
         for sampler, weight, steps in product(
             samplers, run.evaluation.guidance, run.evaluation.steps
         )
+        if low <= steps <= high
     ]
 
 
@@ -67,7 +70,7 @@ def evaluate_folder(
     if missing:
         model, reference = load(folder), Reference(run.data, evaluator)
         cost = sum(point.steps for point in missing)
-        with reporter.task(f"{title}: evaluating", cost) as task:
+        with reporter.task(f"{title}: evaluating", cost, verb="evaluated") as task:
             spent = 0
             for point in missing:
                 entry = {"model": folder.name, **evaluate_point(model, reference, point, draws)}
