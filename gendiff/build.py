@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from gendiff import registry
-from gendiff.config import RunConfig, compose, read_yaml
+from gendiff.config import RunConfig, compose
 from gendiff.errors import UserError, did_you_mean
 from gendiff.methods.base import Method
 from gendiff.seeding import key
 from gendiff.storage import read_json, sha256
 from gendiff.weights import load_weights
+from gendiff.yaml_files import read_yaml
 
 
 def build_network(run: RunConfig, role: str) -> nn.Module:

@@ -12,7 +12,7 @@ import json
 import math
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +85,29 @@ class Reference:
         return figures
 
     def floor(self) -> dict[str, float]:
-        """The figures of the training half, as many as were held out: real against real.
+        """Real against real: the training half as if it were samples.
 
-        The mean over members of the evaluator, with the interval that their spread gives.
+        The interval is that of the mean over the evaluator's members; the accuracy is that of
+        the evaluator on the held-out half.
         """
         n = min(len(self.train["x0"]), len(self.features))
-        return self.measure(self.train["x0"][:n], self.train["label"][:n])
+        x, labels = self.train["x0"][:n], self.train["label"][:n]
+        features, _ = self.see(x)
+        frechet = FrechetDistance(features.shape[-1], features.shape[1])
+        frechet.update(self.features, real=True)
+        frechet.update(features, real=False)
+        members = frechet.compute_members().tolist()
+        held_out = self.measure(self.real["x0"], self.real["label"])
+        return {
+            **self.measure(x, labels),
+            **interval("frechet_distance", members),
+            "class_accuracy": held_out["class_accuracy"],
+        }
 
 
 def reference_digest(data: Any, evaluator: Path | None) -> str:
     """Digest of the data's config and the evaluator's weights."""
-    what = {"data": repr(data), "evaluator": None}
+    what = {"data": {**asdict(data), "batch_size": None}, "evaluator": None}
     if evaluator:
         what["evaluator"] = check_done(evaluator)["digests"]["weights/ema.safetensors"]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
@@ -131,8 +143,7 @@ def evaluate_point(model: Model, reference: Reference, point: Point, draws: int)
     for name in figures[0]:
         values = [f[name] for f in figures]
         entry[name] = statistics.fmean(values)
-        if draws > 1:
-            entry[f"{name}_interval"] = half_width(values)
+        entry |= interval(name, values)
     return {
         **entry,
         "images_per_second": round(draws * len(labels) / seconds, 1),
@@ -140,7 +151,9 @@ def evaluate_point(model: Model, reference: Reference, point: Point, draws: int)
     }
 
 
-def half_width(values: list[float]) -> float:
-    """Half the 95 % interval of the mean of a few independent draws."""
+def interval(name: str, values: list[float]) -> dict[str, float]:
+    """Half the 95 % interval of the mean of a few independent values; nothing for a single one."""
+    if len(values) < 2:
+        return {}
     t = T_95.get(len(values), 1.96)
-    return t * statistics.stdev(values) / math.sqrt(len(values))
+    return {f"{name}_interval": t * statistics.stdev(values) / math.sqrt(len(values))}

@@ -44,7 +44,8 @@ class Reporter:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.console = Console(quiet=quiet, soft_wrap=True, highlight=False)
+        plain = None if sys.stdout.isatty() else 110  # a pipe says no width: tables need some
+        self.console = Console(quiet=quiet, width=plain, soft_wrap=True, highlight=False)
         self.live = self.console.is_terminal and not quiet
         self.bars = Progress(
             TextColumn("{task.description}"),

@@ -79,6 +79,7 @@ def train_stage(
         Interrupted: a signal asked to stop; a checkpoint holds everything.
         UserError: the loss is not finite, a file is damaged, the disk is full.
     """
+    device_of(run)
     method = make_method(run, name, init)
     if method.products:
         begin(folder, run, record)
@@ -143,9 +144,15 @@ def produce(
 
 
 def device_of(run: RunConfig) -> torch.device:
-    """The device of this process."""
-    gpu = run.hardware.accelerator != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if gpu else "cpu")
+    """The device of this process.
+
+    Raises:
+        UserError: a GPU is asked for where there is none.
+    """
+    asked, there = run.hardware.accelerator, torch.cuda.is_available()
+    if asked == "gpu" and not there:
+        raise UserError("hardware.accelerator: gpu, but PyTorch finds no GPU here.")
+    return torch.device("cuda" if there and asked != "cpu" else "cpu")
 
 
 def fit(
@@ -182,7 +189,7 @@ def fit(
     with reporter.task(title, method.max_steps, method.batches_done) as task:
         keeper = Keeper(run, checkpoints, state, trackers, task, stop)
         trainer = Trainer(
-            accelerator=run.hardware.accelerator,
+            accelerator="gpu" if device_of(run).type == "cuda" else "cpu",
             devices=1,
             precision="bf16-mixed" if run.hardware.precision == "bf16" else "32-true",
             max_epochs=1,

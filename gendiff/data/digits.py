@@ -16,6 +16,8 @@ from gendiff.seeding import key
 @dataclass(frozen=True)
 class DigitsConfig(DataConfig):
     name: str = "digits"
+    split: int = 0
+    """Which random halves: one to train on, one held out."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -37,10 +39,9 @@ class Digits:
         digits = load_digits()
         x0 = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 8 - 1
         label = torch.tensor(digits.target, dtype=torch.int64)
-        # a fixed split: the halves are part of the data, not of the run
-        order = torch.randperm(
-            len(x0), generator=torch.Generator().manual_seed(key("digits", "halves"))
-        )
+        # the halves are part of the data, not of the run: its seed does not move them
+        generator = torch.Generator().manual_seed(key("digits", "halves", config.split))
+        order = torch.randperm(len(x0), generator=generator)
         train, held_out = order[: len(x0) // 2], order[len(x0) // 2 :]
         self.train = Rows(x0=x0[train], label=label[train])
         self.held_out = Rows(x0=x0[held_out], label=label[held_out])

@@ -47,7 +47,8 @@ class Progressive(Method):
 
     @classmethod
     def steps_range(cls, config: Any) -> tuple[int, int]:
-        return 1, config.student_steps
+        # below half its steps a student is no better than its teacher there
+        return max(1, config.student_steps // 2), config.student_steps
 
     @torch.no_grad()
     def teach(self, xt: Tensor, t: Tensor, s: Tensor, cond: Batch) -> Tensor:

@@ -17,6 +17,7 @@ from gendiff.report.curve import draw_curve
 from gendiff.report.grid import save_grid, save_scatter
 from gendiff.report.table import markdown_table, show_table
 from gendiff.storage import read_json, write_json, write_text
+from gendiff.train import device_of
 
 PER_CLASS = 10
 """Columns of a sample grid."""
@@ -68,7 +69,7 @@ def evaluate_folder(
     }
     missing = [point for point in points if point not in have]
     if missing:
-        model, reference = load(folder), Reference(run.data, evaluator)
+        model, reference = load(folder).to(device_of(run)), Reference(run.data, evaluator)
         cost = sum(point.steps for point in missing)
         with reporter.task(f"{title}: evaluating", cost, verb="evaluated") as task:
             spent = 0
@@ -159,12 +160,12 @@ def judge_evaluator(run: RunConfig, folder: Path) -> None:
     if any(entry.get("reference") == mark for entry in known_points(path)):
         return
     reference = Reference(run.data, folder)
-    held_out = reference.measure(reference.real["x0"], reference.real["label"])
+    floor = reference.floor()
     entry = {
         "model": folder.name,
         "samples": len(reference.features),
-        "class_accuracy": held_out["class_accuracy"],
-        "floor": reference.floor(),
+        "class_accuracy": floor["class_accuracy"],
+        "floor": floor,
         "reference": mark,
     }
     write_json(path, [entry])

@@ -49,6 +49,6 @@ def find(name: str, kinds: tuple[str, ...], near: Path | None = None) -> tuple[P
 
 def kind_of(path: Path) -> str:
     """Whether a file is a stages file or a config, by its top-level key."""
-    from gendiff.config import read_yaml
+    from gendiff.yaml_files import read_yaml
 
     return "stages" if "stages" in read_yaml(path) else "configs"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gendiff.config import RunConfig, compose, merge, read_overrides, read_yaml
+from gendiff.config import RunConfig, compose
 from gendiff.errors import UserError, did_you_mean
 from gendiff.pipeline.shipped import find
+from gendiff.yaml_files import merge, read_overrides, read_yaml
 
 STAGE_KEYS = ("config", "init", "chain")
 CHAIN_KEYS = ("key", "values", "carry")
@@ -193,17 +194,28 @@ def read_ref(value: Any, where: str, blocks: Mapping[str, Any], aliases: Mapping
 
 
 def add_evaluators(stages: dict[str, Stage], near: Path) -> None:
-    """The evaluators that stages are measured by become stages themselves."""
-    wanted = {s.run.evaluation.extractor: s.name for s in list(stages.values())}
-    for extractor, user in wanted.items():
-        if extractor and extractor not in stages:
+    """The evaluators that stages are measured by become stages, trained on the same data.
+
+    Raises:
+        UserError: no such evaluator, or other data than those of a stage it measures.
+    """
+    for stage in list(stages.values()):
+        extractor = stage.run.evaluation.extractor
+        if not extractor:
+            continue
+        where = f"{stage.name}: evaluation.extractor"
+        if extractor not in stages:
             try:
-                path, _ = find(extractor, ("configs",), near)
+                raw = read_yaml(find(extractor, ("configs",), near)[0])
             except UserError as error:
-                raise UserError(f"{user}: evaluation.extractor: {error}") from None
-            stages[extractor] = Stage(extractor, compose(read_yaml(path), extractor))
-        if extractor and not hasattr(stages[extractor].run.method_class, "features"):
-            raise UserError(f"{user}: evaluation.extractor: {extractor} is no evaluator.")
+                raise UserError(f"{where}: {error}") from None
+            mine = {k: v for k, v in asdict(stage.run.data).items() if k != "batch_size"}
+            stages[extractor] = Stage(extractor, compose(merge(raw, {"data": mine}), extractor))
+        evaluator = stages[extractor].run
+        if not hasattr(evaluator.method_class, "features"):
+            raise UserError(f"{where}: {extractor} is no evaluator.")
+        if evaluator.data != replace(stage.run.data, batch_size=evaluator.data.batch_size):
+            raise UserError(f"{where}: {extractor} is trained on other data than {stage.name}.")
 
 
 def in_order(stages: dict[str, Stage]) -> dict[str, Stage]:

@@ -23,7 +23,7 @@ def rows(entries: list[dict[str, Any]], floor: dict[str, float] | None) -> list[
         cells = [entry["model"], entry["sampler"], *weight, str(entry["nfe"])]
         table.append(cells + [number(entry, name) for name in figures])
     if floor:
-        cells = ["real halves (floor)", *[""] * (len(head) - 1)]
+        cells = ["real halves", *[""] * (len(head) - 1)]
         table.append(cells + [number(floor, name) for name in figures])
     return table
 

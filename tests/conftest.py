@@ -1,0 +1,53 @@
+"""Shared fixtures: one thread, the paths, and mixtures whose truth is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gendiff.data.toy import GaussianMixture
+from gendiff.paths import VP, Cosine, Linear
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(params=[VP(), Cosine(), Linear()], ids=lambda path: type(path).__name__)
+def path(request):
+    """Every path."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def gm1():
+    """A mixture on the line, with a narrow component."""
+    return GaussianMixture([0.3, 0.5, 0.2], [[-0.8], [0.1], [0.9]], [0.1, 0.25, 0.05])
+
+
+@pytest.fixture(scope="session")
+def gm2():
+    """A mixture in the plane."""
+    means = [[-0.7, -0.4], [0.6, -0.5], [0.1, 0.8]]
+    return GaussianMixture([0.4, 0.35, 0.25], means, [0.15, 0.25, 0.10])
+
+
+@pytest.fixture(scope="session")
+def exact_flow(gm1):
+    """The solution of gm1's probability flow: on a line it keeps every point's quantile."""
+
+    def cdf(x, a, s):
+        scale = ((a * gm1.stds) ** 2 + s**2).sqrt()
+        z = (x[:, None] - a * gm1.means[:, 0]) / scale
+        return (gm1.weights * torch.special.ndtr(z)).sum(1)
+
+    def flow(path, x, t, s):
+        """x, (B, 1) at time t -> its place at time s."""
+        t, s = (torch.as_tensor(time, dtype=torch.float64) for time in (t, s))
+        wanted = cdf(x[:, 0], path.alpha(t), path.sigma(t))
+        low, high = torch.full_like(wanted, -9.0), torch.full_like(wanted, 9.0)
+        for _ in range(55):
+            middle = (low + high) / 2
+            below = cdf(middle, path.alpha(s), path.sigma(s)) < wanted
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return middle[:, None]
+
+    return flow

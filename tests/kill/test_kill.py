@@ -1,0 +1,72 @@
+"""SIGKILL at any moment, the same command again: the final weights are bit-identical."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """A pipeline of six stages, killed over and over by the fork server."""
+    folder = tmp_path_factory.mktemp("kill")
+    words = [sys.executable, str(HERE / "forkserver.py"), str(folder), "24", "1"]
+    done = subprocess.run(words, capture_output=True, text=True, env=ONE_THREAD)
+    logs = "\n".join(path.read_text()[-2000:] for path in folder.glob("*.log"))
+    assert done.returncode == 0, done.stderr + logs
+    return {**json.loads(done.stdout), "folder": folder, "logs": logs}
+
+
+def test_kills_at_any_instant_change_nothing(report):
+    assert set(report["codes"]) == {0}, report["logs"]
+    assert report["instants"] >= 5
+    assert report["boundaries"] >= 5  # inside checkpoint writes, and between stages
+    assert len(report["undisturbed"]) == 6
+    for killed in report["killed"]:
+        assert killed == report["undisturbed"]
+
+
+def test_fresh_processes_killed_and_resumed(report, tmp_path):
+    run = [sys.executable, "-m", "gendiff.cli", "run", str(HERE / "pipeline.yaml")]
+    run += ["--dir", str(tmp_path / "run")]
+    for wanted in ("teacher/checkpoints/manifest.json", "couples/products/pairs"):
+        process = subprocess.Popen(run, env=ONE_THREAD, stdout=subprocess.DEVNULL)
+        while not (tmp_path / "run" / wanted).exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert subprocess.run(run, env=ONE_THREAD, capture_output=True).returncode == 0
+    stages = sorted((tmp_path / "run").glob("*/done.json"))
+    digests = {path.parent.name: json.loads(path.read_text())["digests"] for path in stages}
+    assert digests == report["undisturbed"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_exits_75(number, tmp_path):
+    run = [sys.executable, "-m", "gendiff.cli", "run", "mixture_diffusion"]
+    run += ["--dir", str(tmp_path), "trainer.max_steps=100000", "evaluation.steps=[]"]
+    process = subprocess.Popen(run, env=ONE_THREAD, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "mixture_diffusion" / "metrics.csv"
+    while not (metrics.exists() and metrics.read_text().count("\n") > 1):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "run again" in told
+    manifest = json.loads((metrics.parent / "checkpoints" / "manifest.json").read_text())
+    step = manifest[0]["batches_done"]
+    assert f"stopped at step {step} of 100000" in told
+    assert step >= 50
+    assert step % 500  # not one of the regular checkpoints
