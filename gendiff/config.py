@@ -223,6 +223,11 @@ def to_plain(run: RunConfig) -> dict[str, Any]:
     return dataclasses.asdict(run)
 
 
+def to_yaml(run: RunConfig) -> str:
+    """The text of ``config.yaml``."""
+    return OmegaConf.to_yaml(OmegaConf.create(to_plain(run)))
+
+
 def _named(section: Any, kind: str, where: str) -> Any:
     if not isinstance(section, Mapping) or "name" not in section:
         raise UserError(f"{where}: missing its name. Allowed: {', '.join(registry.names(kind))}.")

@@ -19,7 +19,7 @@ from lightning.pytorch import Callback, Trainer
 from gendiff import registry
 from gendiff.build import build_method, check_done, check_file, load_role
 from gendiff.checkpoint import Checkpoints
-from gendiff.config import RunConfig, to_plain
+from gendiff.config import RunConfig, to_yaml
 from gendiff.data.base import DataModule
 from gendiff.data.pairs import read_store, write_store
 from gendiff.errors import Interrupted, UserError
@@ -46,46 +46,34 @@ class Source:
         return check_file(self.folder, f"weights/{self.role}.safetensors", check_done(self.folder))
 
 
-def make_method(run: RunConfig, name: str, init: Mapping[str, Source]) -> Method:
-    """The stage's method with its roles seeded from other stages' weight files."""
-    cls = run.method_class
-    frozen = {r: load_role(init[r].folder, init[r].role) for r in cls.frozen}
-    method = build_method(run, name, frozen)
-    for role in method.learning:
-        if role in init:
-            load_weights(method.networks[role], init[role].file, init[role].new)
-            for average, followed in method.averages.items():
-                if followed == role:
-                    method.averaged[average].load_state_dict(method.networks[role].state_dict())
-    return method
+@dataclass(frozen=True)
+class Job:
+    """One stage to train: what, where, and from what."""
+
+    run: RunConfig
+    name: str
+    folder: Path
+    init: Mapping[str, Source]
+    record: Mapping[str, Any]
+    """What ``stage.json`` says of the stage: its fingerprint and parents."""
 
 
-def train_stage(
-    run: RunConfig,
-    name: str,
-    folder: Path,
-    init: Mapping[str, Source],
-    record: Mapping[str, Any],
-    reporter: Reporter,
-    stop: Stop,
-    title: str,
-) -> None:
+def train_stage(job: Job, reporter: Reporter, stop: Stop, title: str) -> None:
     """Train (or resume) a stage and write its weight files and ``done.json``.
-
-    Args:
-        record: what ``stage.json`` says of the stage: its fingerprint and parents.
 
     Raises:
         Interrupted: a signal asked to stop; a checkpoint holds everything.
         UserError: the loss is not finite, a file is damaged, the disk is full.
     """
-    device_of(run)
-    method = make_method(run, name, init)
+    run, folder = job.run, job.folder
+    device = device_of(run)
+    frozen = {r: load_role(job.init[r].folder, job.init[r].role) for r in run.method_class.frozen}
+    method = build_method(run, job.name, frozen).to(device)
     if method.products:
-        begin(folder, run, record)
-        digests = produce(method, run, folder, reporter, title)
+        begin(job)
+        digests = produce(method, job, reporter, title)
     else:
-        fit(method, run, folder, init, record, reporter, stop, title)
+        fit(method, job, reporter, stop, title)
         networks = [*method.networks.items(), *method.averaged.items()]
         digests = {
             f"weights/{role}.safetensors": save_weights(network, weight_file(folder, role))
@@ -93,17 +81,29 @@ def train_stage(
         }
     write_json(
         folder / "done.json",
-        {"fingerprint": record["fingerprint"], "steps": method.batches_done, "digests": digests},
+        {
+            "fingerprint": job.record["fingerprint"],
+            "steps": method.batches_done,
+            "digests": digests,
+        },
     )
 
 
-def begin(folder: Path, run: RunConfig, record: Mapping[str, Any]) -> None:
-    """Write ``config.yaml`` and, last, ``stage.json``: the stage has begun."""
-    from omegaconf import OmegaConf
+def seed_roles(method: Method, init: Mapping[str, Source]) -> None:
+    """Give the roles that learn, and their averages, the weights they are to start from."""
+    for role in method.learning:
+        if role in init:
+            load_weights(method.networks[role], init[role].file, init[role].new)
+            for average, followed in method.averages.items():
+                if followed == role:
+                    method.averaged[average].load_state_dict(method.networks[role].state_dict())
 
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_plain(run))))
-    if not (folder / "stage.json").is_file():
-        write_json(folder / "stage.json", {**record, "provenance": provenance()})
+
+def begin(job: Job) -> None:
+    """Write ``config.yaml`` and, last, ``stage.json``: the stage has begun."""
+    write_text(job.folder / "config.yaml", to_yaml(job.run))
+    if not (job.folder / "stage.json").is_file():
+        write_json(job.folder / "stage.json", {**job.record, "provenance": provenance()})
 
 
 def provenance() -> dict[str, Any]:
@@ -132,15 +132,12 @@ def _commit() -> str | None:
     return result.stdout.strip() or None
 
 
-def produce(
-    method: Method, run: RunConfig, folder: Path, reporter: Reporter, title: str
-) -> dict[str, str]:
+def produce(method: Method, job: Job, reporter: Reporter, title: str) -> dict[str, str]:
     """Make a product stage's rows; returns the digests of its shards."""
     (product,) = method.products
-    count = run.method.count
-    method.to(device_of(run)).eval()
-    with reporter.task(title, count) as task:
-        return write_store(folder, product, count, method.produce, task.update)
+    count = job.run.method.count
+    with reporter.task(title, count, verb="row") as task:
+        return write_store(job.folder, product, count, method.eval().produce, task.update)
 
 
 def device_of(run: RunConfig) -> torch.device:
@@ -155,36 +152,32 @@ def device_of(run: RunConfig) -> torch.device:
     return torch.device("cuda" if there and asked != "cpu" else "cpu")
 
 
-def fit(
-    method: Method,
-    run: RunConfig,
-    folder: Path,
-    init: Mapping[str, Source],
-    record: Mapping[str, Any],
-    reporter: Reporter,
-    stop: Stop,
-    title: str,
-) -> None:
+def batches_from(method: Method, job: Job) -> Any:
+    """The rows to train on: the data's training half, or another stage's product."""
+    if not method.trains_on:
+        return registry.lookup("data", job.run.data.name)(job.run.data).train
+    source = job.init[method.trains_on]
+    done = check_done(source.folder)
+    names = [name for name in done["digests"] if name.startswith(f"products/{source.role}/")]
+    return read_store([check_file(source.folder, name, done) for name in names])
+
+
+def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str) -> None:
     """Run Lightning's loop over the batches that are not done yet."""
-    checkpoints = Checkpoints(folder)
+    run, checkpoints = job.run, Checkpoints(job.folder)
     state = checkpoints.load(reporter.warn)
     if state is None:
+        seed_roles(method, job.init)
         # begun only once something can be resumed: a kill before this line loses nothing
         checkpoints.save({"batches_done": 0, "state": method.state_dict(), "optimizers": []}, 0)
     else:
         method.load_state_dict(state["state"])
         method.batches_done = state["batches_done"]
-    begin(folder, run, record)
+    begin(job)
     if method.batches_done == method.max_steps:
         return
-    if method.trains_on:
-        source = init[method.trains_on]
-        names = [n for n in check_done(source.folder)["digests"] if n.startswith("products/")]
-        done = check_done(source.folder)
-        dataset = read_store([check_file(source.folder, name, done) for name in names])
-    else:
-        dataset = registry.lookup("data", run.data.name)(run.data).train
-    trackers = make_trackers(folder, run, dict(record["init"]), method.batches_done, reporter.say)
+    dataset, parents = batches_from(method, job), dict(job.record["init"])
+    trackers = make_trackers(job.folder, run, parents, method.batches_done, reporter.say)
     hush()
     with reporter.task(title, method.max_steps, method.batches_done) as task:
         keeper = Keeper(run, checkpoints, state, trackers, task, stop)

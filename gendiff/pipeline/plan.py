@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from gendiff.build import check_done, check_file, owner, read_run
+from gendiff.build import check_done, check_file
 from gendiff.checkpoint import Checkpoints
 from gendiff.errors import UserError
 from gendiff.pipeline.fingerprint import changes, digest, identity
+from gendiff.pipeline.inits import check_init
 from gendiff.pipeline.stages import Pipeline, Ref, Stage
 from gendiff.storage import read_json
 from gendiff.train import Source
-from gendiff.weights import weight_file
 
 State = Literal["missing", "resumable", "done", "stale", "damaged"]
 
@@ -57,55 +57,6 @@ def make_plan(pipeline: Pipeline, run_folder: Path) -> list[Step]:
         check_init(stage, pipeline)
         plan[stage.name] = inspect(stage, run_folder / stage.name, plan)
     return list(plan.values())
-
-
-def check_init(stage: Stage, pipeline: Pipeline) -> None:
-    """Whether what the stage takes exists, has the right shapes, and means the same.
-
-    Networks are compared on the meta device: nothing is allocated.
-    """
-    import torch
-
-    from gendiff.build import build_network
-    from gendiff.errors import did_you_mean
-    from gendiff.weights import differences, explain
-
-    cls = stage.run.method_class
-    for role, ref in stage.init.items():
-        where = f"{stage.name}: init.{role}"
-        if ref.outside:
-            check_done(Path(ref.stage))
-        parent = read_run(Path(ref.stage)) if ref.outside else pipeline.stages[ref.stage].run
-        theirs = parent.method_class
-        if role == cls.trains_on:
-            if ref.role not in theirs.products:
-                hint = did_you_mean(ref.role, theirs.products)
-                raise UserError(f"{where}: {ref.stage} makes no {ref.role!r}.{hint}")
-            continue
-        known = [*parent.networks, *(a for a, r in theirs.averages.items() if r in parent.networks)]
-        if ref.role not in known:
-            raise UserError(
-                f"{where}: {ref.stage} has no role {ref.role!r}.{did_you_mean(ref.role, known)}"
-            )
-        if parent.data.shape != stage.run.data.shape:
-            raise UserError(
-                f"{where}: {ref.stage} was trained on {parent.data.shape}, "
-                f"this stage's data are {stage.run.data.shape}."
-            )
-        if role in cls.frozen:
-            continue
-        meanings = [getattr(r.method, "prediction", None) for r in (parent, stage.run)]
-        if None not in meanings and meanings[0] != meanings[1]:
-            raise UserError(
-                f"{where}: {ref.stage} predicts {meanings[0]}, but method.prediction is "
-                f"{meanings[1]}."
-            )
-        with torch.device("meta"):
-            given = build_network(parent, owner(theirs, ref.role)).state_dict()
-            wanted = build_network(stage.run, role).state_dict()
-        lines = differences(wanted, given, ref.new)
-        if lines:
-            raise UserError(f"{where}: {ref} does not fit: {explain(lines)}.")
 
 
 def make_record(stage: Stage, run_folder: Path, plan: dict[str, Step]) -> dict[str, Any]:
@@ -199,44 +150,3 @@ def _moved(stage: Stage, folder: Path, role: str, was: dict[str, Any]) -> bool:
         return False
     now = {n: d for n, d in check_done(source)["digests"].items() if belongs(n, ref.role)}
     return now != was["digests"]
-
-
-def ways_out(step: Step) -> str:
-    """What a stale or damaged stage's owner can do."""
-    name = step.stage.name
-    ways = [f"--rerun {name} moves the old folder aside and trains it again"]
-    if step.state == "stale":
-        ways.append(f"--accept {name} keeps its weights under the present config")
-    return "; ".join([*ways, "or choose another --dir"]) + "."
-
-
-def accept(step: Step) -> None:
-    """Record the present config as the folder's own, if its weights still fit.
-
-    Raises:
-        UserError: the stage is not finished, or its shapes differ.
-    """
-    import torch
-    from omegaconf import OmegaConf
-
-    from gendiff.build import build_network
-    from gendiff.config import to_plain
-    from gendiff.storage import write_json, write_text
-    from gendiff.weights import differences, explain, read_tensors
-
-    name, run = step.stage.name, step.stage.run
-    done = check_done(step.folder)
-    for role in run.networks:
-        path = weight_file(step.folder, role)
-        with torch.device("meta"):
-            wanted = build_network(run, role).state_dict()
-        lines = differences(wanted, read_tensors(path))
-        if lines:
-            raise UserError(f"--accept {name}: the weights do not fit: {explain(lines)}.")
-    old = read_json(step.folder / "stage.json")
-    write_text(step.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_plain(run))))
-    write_json(step.folder / "done.json", {**done, "fingerprint": step.record["fingerprint"]})
-    write_json(
-        step.folder / "stage.json",
-        {**with_digests(step), "provenance": old.get("provenance"), "accepted": True},
-    )

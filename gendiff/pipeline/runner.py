@@ -7,12 +7,13 @@ from pathlib import Path
 
 from gendiff.errors import UserError, did_you_mean
 from gendiff.pipeline.evaluation import evaluate_stage, write_summary
-from gendiff.pipeline.plan import Step, accept, make_plan, ways_out, with_digests
+from gendiff.pipeline.plan import Step, make_plan, with_digests
 from gendiff.pipeline.stages import Pipeline
+from gendiff.pipeline.ways_out import accept, put_aside, ways_out
 from gendiff.progress import Reporter
 from gendiff.signals import Stop
 from gendiff.storage import lock, make_folder, sweep_temporaries
-from gendiff.train import train_stage
+from gendiff.train import Job, train_stage
 
 
 def run_pipeline(
@@ -91,25 +92,7 @@ def run_step(step: Step, title: str, reporter: Reporter, stop: Stop) -> None:
         make_folder(step.folder)
         sweep_temporaries(step.folder)
         if step.state != "done":
-            train_stage(
-                stage.run,
-                stage.name,
-                step.folder,
-                step.sources,
-                with_digests(step),
-                reporter,
-                stop,
-                title,
-            )
+            record = with_digests(step)
+            job = Job(stage.run, stage.name, step.folder, step.sources, record)
+            train_stage(job, reporter, stop, title)
         evaluate_stage(stage, run_folder, reporter, title)
-
-
-def put_aside(folder: Path, reporter: Reporter) -> None:
-    """Rename a stage's folder to the first free ``<name>.old-<n>``."""
-    if not folder.exists():
-        return
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
-        number += 1
-    folder.rename(aside)
-    reporter.say(f"{folder.name}: old folder kept as {aside.name}")

@@ -1,0 +1,55 @@
+"""Whether what a stage takes from others exists, fits and means the same: before anything trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from gendiff.build import build_network, check_done, owner, read_run
+from gendiff.errors import UserError, did_you_mean
+from gendiff.pipeline.stages import Pipeline, Stage
+from gendiff.weights import differences, explain
+
+
+def check_init(stage: Stage, pipeline: Pipeline) -> None:
+    """Whether what the stage takes exists, has the right shapes, and means the same.
+
+    Networks are compared on the meta device: nothing is allocated.
+    """
+    cls = stage.run.method_class
+    for role, ref in stage.init.items():
+        where = f"{stage.name}: init.{role}"
+        if ref.outside:
+            check_done(Path(ref.stage))
+        parent = read_run(Path(ref.stage)) if ref.outside else pipeline.stages[ref.stage].run
+        theirs = parent.method_class
+        if role == cls.trains_on:
+            if ref.role not in theirs.products:
+                hint = did_you_mean(ref.role, theirs.products)
+                raise UserError(f"{where}: {ref.stage} makes no {ref.role!r}.{hint}")
+            continue
+        known = [*parent.networks, *(a for a, r in theirs.averages.items() if r in parent.networks)]
+        if ref.role not in known:
+            raise UserError(
+                f"{where}: {ref.stage} has no role {ref.role!r}.{did_you_mean(ref.role, known)}"
+            )
+        if parent.data.shape != stage.run.data.shape:
+            raise UserError(
+                f"{where}: {ref.stage} was trained on {parent.data.shape}, "
+                f"this stage's data are {stage.run.data.shape}."
+            )
+        if role in cls.frozen:
+            continue
+        meanings = [getattr(r.method, "prediction", None) for r in (parent, stage.run)]
+        if None not in meanings and meanings[0] != meanings[1]:
+            raise UserError(
+                f"{where}: {ref.stage} predicts {meanings[0]}, but method.prediction is "
+                f"{meanings[1]}."
+            )
+        with torch.device("meta"):
+            given = build_network(parent, owner(theirs, ref.role)).state_dict()
+            wanted = build_network(stage.run, role).state_dict()
+        lines = differences(wanted, given, ref.new)
+        if lines:
+            raise UserError(f"{where}: {ref} does not fit: {explain(lines)}.")

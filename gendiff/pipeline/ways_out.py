@@ -1,0 +1,59 @@
+"""Ways out of a stale or damaged stage: train it again, or keep it as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from gendiff.build import build_network, check_done
+from gendiff.config import to_yaml
+from gendiff.errors import UserError
+from gendiff.pipeline.plan import Step, with_digests
+from gendiff.progress import Reporter
+from gendiff.storage import read_json, write_json, write_text
+from gendiff.weights import differences, explain, read_tensors, weight_file
+
+
+def ways_out(step: Step) -> str:
+    """What a stale or damaged stage's owner can do."""
+    name = step.stage.name
+    ways = [f"--rerun {name} moves the old folder aside and trains it again"]
+    if step.state == "stale":
+        ways.append(f"--accept {name} keeps its weights under the present config")
+    return "; ".join([*ways, "or choose another --dir"]) + "."
+
+
+def accept(step: Step) -> None:
+    """Record the present config as the folder's own, if its weights still fit.
+
+    Raises:
+        UserError: the stage is not finished, or its shapes differ.
+    """
+    name, run = step.stage.name, step.stage.run
+    done = check_done(step.folder)
+    for role in run.networks:
+        path = weight_file(step.folder, role)
+        with torch.device("meta"):
+            wanted = build_network(run, role).state_dict()
+        lines = differences(wanted, read_tensors(path))
+        if lines:
+            raise UserError(f"--accept {name}: the weights do not fit: {explain(lines)}.")
+    old = read_json(step.folder / "stage.json")
+    write_text(step.folder / "config.yaml", to_yaml(run))
+    write_json(step.folder / "done.json", {**done, "fingerprint": step.record["fingerprint"]})
+    write_json(
+        step.folder / "stage.json",
+        {**with_digests(step), "provenance": old.get("provenance"), "accepted": True},
+    )
+
+
+def put_aside(folder: Path, reporter: Reporter) -> None:
+    """Rename a stage's folder to the first free ``<name>.old-<n>``."""
+    if not folder.exists():
+        return
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    reporter.say(f"{folder.name}: old folder kept as {aside.name}")

@@ -1,0 +1,466 @@
+"""Methods: a short run of each, the identities their losses rest on, and recorded losses."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import nn
+
+from gendiff.data.base import DataModule, Rows
+from gendiff.denoiser import Denoiser
+from gendiff.errors import UserError
+from gendiff.methods.classifier import ClassifierConfig, ClassifierMethod
+from gendiff.methods.consistency import Consistency, ConsistencyConfig, pseudo_huber
+from gendiff.methods.denoising_gan import DenoisingGAN, DenoisingGANConfig
+from gendiff.methods.diffusion import Diffusion, DiffusionConfig
+from gendiff.methods.progressive import Progressive, ProgressiveConfig
+from gendiff.methods.reflow import Reflow, ReflowConfig
+from gendiff.networks.classifier import Classifier
+from gendiff.networks.classifier import ClassifierConfig as NetworkConfig
+from gendiff.networks.mlp import MLP, MLPConfig
+from gendiff.optim import OptimConfig
+from gendiff.paths import VP, Cosine, Linear
+from gendiff.samplers import ddim
+from gendiff.seeding import Draws
+
+STEPS, BATCH = 6, 16
+
+CONFIGS = {
+    Diffusion: DiffusionConfig(),
+    Progressive: ProgressiveConfig(student_steps=4, guidance=0.5),
+    Consistency: ConsistencyConfig(intervals=8, first_intervals=4, solver="heun"),
+    Reflow: ReflowConfig(),
+    DenoisingGAN: DenoisingGANConfig(latent=4, r1_every=2),
+    ClassifierMethod: ClassifierConfig(noise=0.1, label_smoothing=0.1),
+}
+PATHS = {Progressive: Linear(), Reflow: Linear(), DenoisingGAN: VP()}
+METHODS = [*CONFIGS]
+
+# Losses of the first batch and of the last, recorded: a refactor must leave them unchanged.
+GOLDEN = {}
+
+
+def mlp(channels=(2, 2), **conditions):
+    return MLP(MLPConfig(width=16, depth=1, conditions=conditions), (channels[0],), channels[1])
+
+
+def network(cls, role, shape):
+    if cls is ClassifierMethod:
+        return Classifier(NetworkConfig(members=2, channels=4, features=8, classes=3), shape)
+    latent = {"z": 4} if role == "generator" else {}
+    return mlp(cls.channels(role, shape, CONFIGS[cls]), label=3, **latent)
+
+
+def make(cls, config=None, networks=None, **settings):
+    """A method on three classes with fresh networks, the same in every call."""
+    shape = (1, 8, 8) if cls is ClassifierMethod else (2,)
+    torch.manual_seed(0)
+    if networks is None:
+        learning = [role for role in cls.roles if role not in cls.frozen]
+        networks = {role: network(cls, role, shape) for role in learning}
+    path = settings.pop("path", PATHS.get(cls, Cosine()))
+    frozen = {role: Denoiser(mlp(label=3), path, "v") for role in cls.frozen}
+    defaults = {"shape": shape, "classes": 3, "max_steps": STEPS, "seed": 0, "stage": "test"}
+    optim = settings.pop("optim", OptimConfig())
+    return cls(config or CONFIGS[cls], networks, path, frozen, optim, **{**defaults, **settings})
+
+
+def rows(shape, count=40):
+    generator = torch.Generator().manual_seed(0)
+    x0, eps = torch.randn(2, count, *shape, generator=generator)
+    return Rows(x0=x0, eps=eps, label=torch.randint(3, (count,), generator=generator))
+
+
+def fit(method, *callbacks):
+    warnings.filterwarnings("ignore", module="lightning")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        callbacks=[*callbacks],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(method, DataModule(rows(method.shape), BATCH))
+    return trainer
+
+
+def weights(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def draws(method, n, dtype=torch.float32):
+    """Give a method random numbers outside training; double precision where asked for."""
+    method.draw = Draws((0, "test"), 0, n, n)
+    if dtype is torch.float64:
+        plain = method.draw
+        method.draw = SimpleNamespace(normal=lambda *shape: plain.normal(*shape, dtype=dtype))
+
+
+class Recorder(Callback):
+    """The losses of every batch."""
+
+    def __init__(self):
+        self.losses = []
+
+    def on_train_batch_end(self, trainer, pl_module, *rest):
+        self.losses.append({name: float(value) for name, value in pl_module.losses.items()})
+
+
+@pytest.fixture(scope="module", params=METHODS, ids=lambda cls: cls.__name__)
+def run(request):
+    """One short run of each method in a plain Trainer, with what was there before."""
+    method, recorder = make(request.param), Recorder()
+    before = weights(method)
+    teachers = {role: weights(frozen.network) for role, frozen in method.frozen_roles.items()}
+    trainer = fit(method, recorder)
+    return SimpleNamespace(
+        method=method, before=before, teachers=teachers, trainer=trainer, losses=recorder.losses
+    )
+
+
+def test_trains_every_batch_with_finite_losses(run):
+    assert run.method.batches_done == len(run.losses) == STEPS
+    assert np.isfinite([value for losses in run.losses for value in losses.values()]).all()
+
+
+def test_losses_are_the_recorded_ones(run):
+    golden = GOLDEN[type(run.method).__name__]
+    for losses, wanted in zip((run.losses[0], run.losses[-1]), golden, strict=True):
+        assert losses == pytest.approx(wanted, rel=1e-4)
+
+
+def test_everything_that_learns_has_moved(run):
+    after = run.method.state_dict()
+    groups = {tuple(name.split(".")[:2]) for name in after}
+    wanted = {("networks", role) for role in run.method.learning}
+    assert groups == wanted | {("averaged", average) for average in run.method.averages}
+    for group in groups:
+        names = [name for name in after if tuple(name.split(".")[:2]) == group]
+        assert any(not after[name].equal(run.before[name]) for name in names), group
+
+
+def test_teachers_stay_as_they_are(run):
+    assert tuple(run.teachers) == run.method.frozen
+    optimized = {id(p) for o in run.trainer.optimizers for g in o.param_groups for p in g["params"]}
+    for role, before in run.teachers.items():
+        teacher = run.method.frozen_roles[role].network
+        for name, tensor in teacher.state_dict().items():
+            assert tensor.equal(before[name])
+        assert not any(p.requires_grad or id(p) in optimized for p in teacher.parameters())
+
+
+def test_optimizers_hold_the_learning_roles_alone(run):
+    held = [[p for g in o.param_groups for p in g["params"]] for o in run.trainer.optimizers]
+    wanted = [[*run.method.networks[role].parameters()] for role in run.method.learning]
+    assert [[*map(id, ps)] for ps in held] == [[*map(id, ps)] for ps in wanted]
+    for average in run.method.averaged.values():
+        assert not any(p.requires_grad for p in average.parameters())
+        assert not average.training
+
+
+@pytest.mark.parametrize("cls", [Diffusion, DenoisingGAN])
+def test_accumulation_changes_nothing(cls):
+    ends = []
+    for accumulate in (1, 4):
+        method = make(cls, accumulate=accumulate, optim=OptimConfig(lr=1e-3, clip_norm=0.5))
+        fit(method)
+        ends.append(weights(method))
+    for name in ends[0]:
+        torch.testing.assert_close(ends[0][name], ends[1][name], rtol=0, atol=1e-5)
+
+
+class Norms(Callback):
+    """Each role's gradient norm when its optimizer steps, and whose gradients are there."""
+
+    def __init__(self):
+        self.norms, self.present = {}, set()
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        role = pl_module.learning[trainer.optimizers.index(getattr(optimizer, "optimizer", optimizer))]
+        grads = {
+            name: [p.grad for p in module.parameters() if p.grad is not None]
+            for name, module in pl_module.networks.items()
+        }
+        self.present.add((role, *(name for name in grads if grads[name])))
+        self.norms.setdefault(role, []).append(nn.utils.get_total_norm(grads[role]).item())
+
+
+@pytest.mark.parametrize("cls", [Diffusion, DenoisingGAN])
+def test_every_role_is_clipped(cls):
+    limit, highest = 0.01, {}
+    for clip in (limit, 0.0):
+        norms = Norms()
+        fit(make(cls, optim=OptimConfig(clip_norm=clip)), norms)
+        highest[clip] = {role: max(values) for role, values in norms.norms.items()}
+        assert norms.present == {(role, role) for role in highest[clip]}
+    assert set(highest[0.0]) == set(make(cls).learning)
+    for role, norm in highest[0.0].items():
+        assert norm > 2 * limit
+        assert highest[limit][role] == pytest.approx(limit, rel=1e-3)
+
+
+def test_rates_follow_the_role_and_the_schedule():
+    seen = []
+
+    class Rates(Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            seen.append(optimizer.param_groups[0]["lr"])
+
+    optim = OptimConfig(lr=0.01, lr_by_role={"critic": 0.1}, schedule="linear")
+    fit(make(DenoisingGAN, optim=optim, max_steps=2), Rates())
+    assert seen == pytest.approx([0.1, 0.01, 0.05, 0.005])
+
+
+# ---- sampling ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", [Diffusion, Consistency, DenoisingGAN])
+def test_samples_do_not_depend_on_their_batch(cls):
+    method, labels = make(cls), torch.arange(6) % 3
+    whole = method.sample(6, 3, labels=labels, seed=5)
+    parts = [
+        method.sample(2, 3, labels=labels[i : i + 2], seed=5, first=i) for i in range(0, 6, 2)
+    ]
+    torch.testing.assert_close(whole, torch.cat(parts))
+    assert not torch.allclose(whole, method.sample(6, 3, labels=labels, seed=6))
+
+
+@pytest.mark.parametrize(
+    ("cls", "arguments", "message"),
+    [
+        (Diffusion, {"steps": 0}, "steps: 0"),
+        (Diffusion, {"steps": 1, "sampler": "posterior"}, "can use ddim, ancestral"),
+        (ClassifierMethod, {"steps": 1}, "cannot be sampled"),
+    ],
+)
+def test_impossible_sampling_is_refused(cls, arguments, message):
+    with pytest.raises(UserError, match=message):
+        make(cls).sample(1, **arguments)
+
+
+# ---- diffusion and reflow ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dropout", "share"), [(0.0, 0.0), (0.3, 0.3), (1.0, 1.0)])
+def test_labels_are_hidden_behind_the_null_label(dropout, share):
+    method = make(Diffusion, DiffusionConfig(label_dropout=dropout))
+    draws(method, 5000)
+    label = torch.arange(5000) % 3
+    shown = method.condition({"label": label})["label"]
+    hidden = shown == 3
+    assert hidden.float().mean().item() == pytest.approx(share, abs=0.02)
+    assert shown[~hidden].equal(label[~hidden])
+    assert make(Diffusion, classes=0).condition({"label": label}) == {}
+
+
+def test_reflow_keeps_the_pairs():
+    """A network that knows where each pair's line leads has no loss left."""
+    batch = rows((2,)).__getitems__([*range(40)])
+
+    class Slope(nn.Module):
+        def forward(self, x, level, cond):
+            return batch["eps"] - batch["x0"]
+
+    for cls, exact in ((Reflow, True), (Diffusion, False)):
+        method = make(cls, ReflowConfig(), {"student": Slope()}, path=Linear())
+        draws(method, 40)
+        loss = method.loss(batch, "student")["loss"]
+        assert (loss < 1e-12) == exact
+
+
+# ---- progressive ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("t", "s"), [(1.0, 0.5), (0.5, 0.25), (0.25, 0.0), (1.0, 0.0)])
+def test_taught_student_lands_where_two_teacher_steps_do(path, gm2, t, s):
+    method = make(Progressive, ProgressiveConfig(), path=path)
+    method.teacher = gm2.denoiser(path)
+    times = torch.tensor([t, (s + t) / 2, s], dtype=torch.float64)
+    xt = torch.randn(30, 2, dtype=torch.float64)
+    ends = times[::2, None].expand(2, 30)
+    landed = path.step(method.teach(xt, ends[0], ends[1], {}), xt, ends[1], ends[0])
+    wanted = ddim(gm2.denoiser(path), xt, times)
+    torch.testing.assert_close(landed, wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("weighting", "weight"),
+    [("truncated_snr", lambda snr: snr.clamp(min=1)), ("snr_plus_one", lambda snr: snr + 1)],
+)
+def test_progressive_weighting(weighting, weight):
+    """A student that is off by 0.5 everywhere shows the weights."""
+    config = ProgressiveConfig(student_steps=4, weighting=weighting)
+    method = make(Progressive, config, path=VP())
+    method.student = lambda xt, t, cond: SimpleNamespace(x0=torch.full_like(xt, 0.5))
+    method.teach = lambda xt, t, s, cond: torch.zeros_like(xt)
+    draws(method, 4000)
+    loss = method.loss({"x0": torch.zeros(4000, 2), "label": torch.zeros(4000)}, "student")["loss"]
+    draws(method, 4000)
+    method.draw.uniform()  # the labels'
+    t = method.draw.integers(1, 5) / 4
+    snr = (VP().alpha(t) / VP().sigma(t)).square()
+    torch.testing.assert_close(loss, 0.25 * weight(snr).mean())
+
+
+# ---- consistency ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("solver", "order"), [("ddim", 1), ("heun", 2)])
+def test_follow_stays_on_the_trajectory(path, gm1, exact_flow, solver, order):
+    method = make(Consistency, ConsistencyConfig(solver=solver), path=path)
+    method.teacher = gm1.denoiser(path)
+    start = torch.linspace(-1.5, 1.5, 21, dtype=torch.float64)[:, None]
+    truth, counts, errors = exact_flow(path, start, 0.9, 0.3), [64, 128, 256], []
+    for count in counts:
+        x, times = start, torch.linspace(0.9, 0.3, count + 1, dtype=torch.float64)
+        for t, s in zip(times, times[1:], strict=False):
+            x = method.follow(x, t.expand(21), s.expand(21), {})
+        errors.append((x - truth).abs().max().item())
+    slope = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
+    assert slope == pytest.approx(order, abs=0.2)
+    assert errors[-1] < {"ddim": 1e-2, "heun": 1e-4}[solver]
+
+
+def test_follow_reaches_the_data(gm1, path):
+    """The last step of Heun, where the score has no meaning any more, stays finite."""
+    method = make(Consistency, ConsistencyConfig(solver="heun"), path=path)
+    method.teacher = gm1.denoiser(path)
+    t, s = torch.full((5,), 0.02).double(), torch.zeros(5).double()
+    x = path.alpha(t[:1]) * torch.linspace(-1, 1, 5).double()[:, None]
+    torch.testing.assert_close(
+        method.follow(x, t, s, {}), gm1.denoiser(path)(x, t).x0, rtol=0, atol=0.01
+    )
+
+
+@pytest.mark.parametrize("d", [1, 192])
+def test_pseudo_huber_in_closed_form(d):
+    error = torch.stack([torch.zeros(d), torch.full((d,), 0.5)]).double()
+    c = 0.00054 * d**0.5
+    wanted = torch.tensor([0.0, (0.25 * d + c**2) ** 0.5 - c]).double()
+    torch.testing.assert_close(pseudo_huber(error.view(2, 1, d)), wanted)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "wanted"),
+    [
+        (4, 16, [4] * 4 + [8] * 4 + [16] * 4),
+        (16, 16, [16] * 12),
+        (4, 12, [4] * 4 + [8] * 4 + [12] * 4),  # not a power of two times the first
+    ],
+)
+def test_curriculum_doubles_up_to_the_last(first, last, wanted):
+    config = ConsistencyConfig(first_intervals=first, intervals=last)
+    method = make(Consistency, config, max_steps=12)
+    seen = []
+    for method.batches_done in range(12):
+        seen.append(method.intervals_now())
+    assert seen == wanted
+
+
+def test_consistency_goal_of_the_last_interval_is_the_teachers_end(gm2):
+    """With one interval the student is sent to where the teacher's step to t = 0 lands."""
+    config = ConsistencyConfig(intervals=1, first_intervals=1)
+    method = make(Consistency, config, path=Cosine())
+    method.teacher = method.student = gm2.denoiser(Cosine())
+    draws(method, 16)
+    loss = method.loss(rows((2,)).__getitems__([*range(16)]), "student")["loss"]
+    assert loss < 1e-6
+
+
+# ---- denoising GAN -------------------------------------------------------------------------------
+
+
+class Flat(nn.Module):
+    """The same output everywhere."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(value, dtype=torch.float64))
+
+    def forward(self, x, level, cond):
+        return self.value.expand(len(x), -1)
+
+
+class Plane(nn.Module):
+    """A critic that is linear in (x_s, x_t)."""
+
+    def __init__(self, *slopes):
+        super().__init__()
+        self.slopes = nn.Parameter(torch.tensor(slopes))
+
+    def forward(self, x, level, cond):
+        return (x @ self.slopes)[:, None]
+
+
+def test_imagined_samples_have_the_posteriors_moments(path):
+    n = 40_000
+    networks = {"critic": mlp((4, 1)), "generator": Flat([0.5, -1.0])}
+    method = make(DenoisingGAN, networks=networks, path=path)
+    draws(method, n, torch.float64)
+    xt = torch.tensor([[1.5, 0.2]], dtype=torch.float64).expand(n, 2)
+    s, t = (torch.full((n,), time, dtype=torch.float64) for time in (0.4, 0.7))
+    xs = method.imagine(xt, s, t, {}).detach()
+    weight_x0, weight_xt, variance = path.posterior(s[:1], t[:1])
+    mean = weight_x0 * torch.tensor([0.5, -1.0], dtype=torch.float64) + weight_xt * xt[0]
+    deviation = variance.sqrt().item()
+    torch.testing.assert_close(xs.mean(0), mean, rtol=0, atol=4 * deviation / n**0.5)
+    torch.testing.assert_close(xs.var(0), variance.expand(2), rtol=0.03, atol=0)
+    assert xs.T.cov()[0, 1].abs() < 4 * variance.item() / n**0.5
+
+
+@pytest.mark.parametrize(("batches_done", "penalised"), [(0, True), (3, False), (10, True)])
+def test_r1_acts_on_the_cleaner_sample_alone(batches_done, penalised):
+    """|dD / dx_s|^2 is 3^2 + 4^2, though x_t depends on x_s, too."""
+    networks = {"critic": Plane(3.0, 4.0, 7.0, -2.0), "generator": mlp(label=3, z=4)}
+    config = DenoisingGANConfig(latent=4, r1_gamma=0.2, r1_every=10)
+    method = make(DenoisingGAN, config, networks)
+    method.batches_done = batches_done
+    draws(method, 16)
+    losses = method.loss(rows((2,)).__getitems__([*range(16)]), "critic")
+    penalty = losses["loss"] - losses["real"] - losses["fake"]
+    assert penalty.item() == pytest.approx(0.1 * 25 * penalised, abs=1e-4)
+
+
+def test_gan_losses_pull_in_opposite_ways():
+    """With a critic that says 0 every loss is log 2, and each role is pushed its own way."""
+    networks = {"critic": Plane(0.0, 0.0, 0.0, 0.0), "generator": mlp(label=3, z=4)}
+    method = make(DenoisingGAN, replace(CONFIGS[DenoisingGAN], r1_gamma=0.0), networks)
+    batch = rows((2,)).__getitems__([*range(16)])
+    draws(method, 16)
+    critic = method.loss(batch, "critic")
+    for name in ("real", "fake"):
+        assert critic[name].item() == pytest.approx(np.log(2))
+    draws(method, 16)
+    assert method.loss(batch, "generator")["loss"].item() == pytest.approx(np.log(2))
+
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cls", "change", "message"),
+    [
+        (Diffusion, {"label_dropout": 1.5}, "^label_dropout: 1.5"),
+        (Diffusion, {"prediction": "eps"}, "^prediction: eps does not fit Cosine"),
+        (Progressive, {"student_steps": 0}, "^student_steps: 0"),
+        (Consistency, {"first_intervals": 9}, "^first_intervals: 9"),
+        (Consistency, {"prediction": "x0"}, "^prediction: x0"),
+        (DenoisingGAN, {"prediction": "v"}, "^prediction: v"),
+        (DenoisingGAN, {"r1_every": 0}, "^r1_every: 0"),
+    ],
+)
+def test_check_names_the_key(cls, change, message):
+    path = Cosine()
+    cls.check(CONFIGS[cls], path)
+    with pytest.raises(ValueError, match=message):
+        cls.check(replace(CONFIGS[cls], **change), path)
