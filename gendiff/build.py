@@ -60,7 +60,7 @@ def read_run(folder: Path) -> RunConfig:
     """
     path = folder / "config.yaml"
     if not path.is_file():
-        raise UserError(f"{folder}: not a stage folder (no config.yaml). {_stages_in(folder)}")
+        raise UserError(f"{folder}: not a stage folder (no config.yaml).{_stages_in(folder)}")
     return compose(read_yaml(path), str(path))
 
 
@@ -71,7 +71,7 @@ def check_done(folder: Path) -> dict[str, Any]:
         UserError: the stage is not finished.
     """
     if not (folder / "done.json").is_file():
-        raise UserError(f"{folder}: not a finished stage. {_stages_in(folder)}".rstrip())
+        raise UserError(f"{folder}: not a finished stage.{_stages_in(folder)}")
     done = read_json(folder / "done.json")
     if not isinstance(done, dict) or not isinstance(done.get("digests"), dict):
         raise UserError(f"{folder / 'done.json'}: damaged, it holds no digests.")
@@ -221,4 +221,4 @@ def load_evaluator(folder: Path) -> Any:
 
 def _stages_in(folder: Path) -> str:
     inside = sorted(p.parent.name for p in folder.glob("*/done.json")) if folder.is_dir() else []
-    return f"Finished stages in it: {', '.join(inside)}." if inside else ""
+    return f" Finished stages in it: {', '.join(inside)}." if inside else ""

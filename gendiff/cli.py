@@ -18,7 +18,7 @@ class Parser(argparse.ArgumentParser):
     """argparse whose errors are ours: one line, with a near miss."""
 
     def error(self, message: str) -> Any:
-        raise UserError(f"{self.prog}: {message}. See {self.prog} --help.")
+        raise UserError(f"{message}. See {self.prog} --help.")
 
 
 def parser() -> Parser:

@@ -11,6 +11,12 @@ from gendiff.paths import VP, Cosine, Linear
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Every test draws the same inputs every time."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(params=[VP(), Cosine(), Linear()], ids=lambda path: type(path).__name__)
 def path(request):
     """Every path."""

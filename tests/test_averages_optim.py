@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_lr_shape(schedule, middle, end, warmup):
     assert min(factors[:-1]) > 0
     # no jumps: the steepest is the warm-up's, or the middle of the cosine's fall
     steepest = max(1 / (warmup + 1) if warmup else 0, 1.6 / len(fall))
-    assert max(abs(a - b) for a, b in zip(factors, factors[1:], strict=False)) < 1.001 * steepest
+    assert max(abs(a - b) for a, b in pairwise(factors)) < 1.001 * steepest
 
 
 def test_cosine_is_above_the_line_first():

@@ -1,4 +1,4 @@
-"""Whether what a stage takes from others exists, fits and means the same: before anything trains."""
+"""Whether what a stage takes from others exists, fits and means the same; nothing is trained."""
 
 from __future__ import annotations
 

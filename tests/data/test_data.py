@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -21,12 +23,12 @@ def order(first=0, last=25, **settings):
 @pytest.mark.parametrize("world", [2, 3, 12])
 def test_ranks_share_the_single_ranks_batches(world):
     ranks = [order(rank=rank, world_size=world) for rank in range(world)]
-    joined = [sum(parts, []) for parts in zip(*ranks, strict=True)]
+    joined = [[*chain(*parts)] for parts in zip(*ranks, strict=True)]
     assert joined == order()
 
 
 def test_each_epoch_is_a_permutation_of_its_own():
-    rows = sum(order(), [])
+    rows = [*chain(*order())]
     epochs = [rows[i : i + SAMPLES] for i in range(0, len(rows), SAMPLES)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(SAMPLES))] * 6
     assert len({tuple(epoch) for epoch in epochs}) == 6
@@ -41,7 +43,7 @@ def test_starting_late_is_skipping(first):
 def test_batches_larger_than_the_data():
     batches = list(GlobalBatches(5, 12, 0, 5, 0, "a"))
     assert [len(batch) for batch in batches] == [12] * 5
-    assert torch.bincount(torch.tensor(sum(batches, []))).tolist() == [12] * 5
+    assert torch.bincount(torch.tensor([*chain(*batches)])).tolist() == [12] * 5
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"stage": "b"}])
@@ -65,6 +67,7 @@ def test_digits_halves(digits):
     assert len(images.flatten(1).unique(dim=0)) == 1797
     # rows and labels have stayed together: this split is part of the data
     assert train["label"][:12].tolist() == [0, 6, 3, 9, 7, 9, 1, 8, 1, 9, 1, 5]
+    assert held_out["label"][:12].tolist() == [9, 0, 1, 0, 7, 6, 8, 5, 4, 7, 0, 1]
 
 
 @pytest.mark.parametrize("indices", [[0], [5, 3, 3, 897]])

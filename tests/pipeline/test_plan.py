@@ -33,6 +33,10 @@ def records(target, folder, *words):
         "method.prediction=v",
         "optim.betas=[0.9,0.999]",
         "path.name=cosine",
+        pytest.param(
+            "optim.name=adamw",
+            marks=pytest.mark.xfail(strict=True, reason="merge drops the other keys of optim"),
+        ),
         "seed=0",
     ],
 )
@@ -199,21 +203,21 @@ def test_only_waits_for_its_parent(gendiff, tmp_path):
 
 def test_changed_evaluation_is_redone_alone(gendiff, done, snapshot):
     before = snapshot(done)
-    words = ["stages.child.evaluation.steps=[1,2]", "stages.child.evaluation.draws=2"]
+    words = ["stages.teacher.evaluation.steps=[1,2]", "stages.teacher.evaluation.draws=2"]
     code, out, err = gendiff("run", done, *words)
     assert (code, out.count("up to date")) == (0, 2), err
     after = snapshot(done)
     assert {name: after[name] for name in before} == before
-    entries = json.loads((done / "child/evaluation.json").read_text())
+    entries = json.loads((done / "teacher/evaluation.json").read_text())
     assert [(e["steps"], e["nfe"]) for e in entries] == [(1, 1), (2, 2)]
     assert {
         *("model", "role", "sampler", "steps", "nfe", "guidance", "samples", "draws"),
         *("frechet_distance", "frechet_distance_interval", "wasserstein2", "reference", "weights"),
     } <= set(entries[0])
-    assert entries[0]["model"] == "child"
+    assert entries[0]["model"] == "teacher"
     assert entries[0]["samples"] == 50
-    gendiff("run", done, "stages.child.evaluation.steps=[1,2,3]", words[1])
-    more = json.loads((done / "child/evaluation.json").read_text())
+    gendiff("run", done, "stages.teacher.evaluation.steps=[1,2,3]", words[1])
+    more = json.loads((done / "teacher/evaluation.json").read_text())
     assert more[:2] == entries  # not redone, timings included
     assert len(more) == 3
 

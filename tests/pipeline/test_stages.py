@@ -61,9 +61,9 @@ def test_override_of_a_chains_values(files):
 
 
 def test_stage_is_merged_over_its_config(files):
-    text = "stages: {a: {config: small, path: {name: linear}, optim: {name: adam}}}"
+    text = "stages: {a: {config: small, path: {name: linear}, optim: {clip_norm: 0}}}"
     run = load(files, text).stages["a"].run
-    assert (run.path.name, run.optim.name, run.optim.lr) == ("linear", "adam", 0.01)
+    assert (run.path.name, run.optim.clip_norm, run.optim.lr) == ("linear", 0, 0.01)
 
 
 def test_config_alone_is_a_pipeline_of_one(files):

@@ -1,0 +1,247 @@
+"""Configs: every shipped one builds, overrides merge, and what is wrong is named by its key."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from gendiff.build import build_network
+from gendiff.config import compose, to_plain, to_yaml
+from gendiff.errors import UserError
+from gendiff.pipeline.plan import make_plan
+from gendiff.pipeline.shipped import shipped_folder, shipped_names
+from gendiff.pipeline.stages import load_pipeline
+from gendiff.yaml_files import merge, read_overrides, read_yaml
+
+RAW = {
+    "data": {"name": "mixture"},
+    "networks": {"student": {"name": "mlp", "width": 16}},
+    "method": {"name": "diffusion"},
+}
+
+
+def shipped(name):
+    return compose(read_yaml(shipped_folder("configs") / f"{name}.yaml"), name)
+
+
+def given(*words):
+    return compose(merge(RAW, read_overrides(list(words))), "x")
+
+
+@pytest.mark.parametrize("name", shipped_names("configs"))
+def test_shipped_config_builds_and_comes_back_from_its_own_file(name, tmp_path):
+    run = shipped(name)
+    with torch.device("meta"):
+        sizes = [sum(p.numel() for p in build_network(run, r).parameters()) for r in run.networks]
+    assert all(sizes)
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(run))
+    assert compose(read_yaml(path), "again") == run
+    assert (shipped_folder("configs") / f"{name}.yaml").read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("name", shipped_names("stages"))
+def test_shipped_stages_fit_one_another(name, tmp_path):
+    plan = make_plan(load_pipeline(name, []), tmp_path)
+    assert len(plan) > 1
+    assert {step.state for step in plan} == {"missing"}
+
+
+def test_digits_networks_map_images_to_images():
+    run = shipped("digits_diffusion")
+    x, level = torch.zeros(2, *run.data.shape), torch.zeros(2)
+    with torch.no_grad():
+        out = build_network(run, "student")(x, level, {"label": torch.tensor([0, 10])})
+    assert out.shape == x.shape
+
+
+def test_network_weights_are_a_function_of_seed_and_role():
+    first, again, other = (build_network(given(f"seed={s}"), "student") for s in (1, 1, 2))
+    for a, b, c in zip(first.parameters(), again.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        (["optim.lr=3e-4"], "optim.lr", 3e-4),
+        (["trainer.max_steps=1e6"], "trainer.max_steps", 1_000_000),
+        (["optim.lr=1"], "optim.lr", 1.0),
+        (["evaluation.extractor=None"], "evaluation.extractor", None),
+        (["evaluation.extractor=null"], "evaluation.extractor", None),
+        (["logging.wandb=off"], "logging.wandb", "off"),
+        (["logging.wandb=offline"], "logging.wandb", "offline"),
+        (["networks.student.depth=2"], "networks.student.width", 16),
+        (["networks.student.name=classifier"], "networks.student.channels", 24),
+        (["evaluation.steps=[1,2]"], "evaluation.steps", [1, 2]),
+        (["optim.lr_by_role.student=0.5"], "optim.lr_by_role.student", 0.5),
+        (["seed=-1"], "seed", -1),
+    ],
+)
+def test_override(words, key, value, monkeypatch):
+    monkeypatch.setattr("gendiff.config.check", lambda run, where: None)
+    found = to_plain(given(*words))
+    for part in key.split("."):
+        found = found[part]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(("text", "value"), [("off", "off"), ("false", "off"), ("'off'", "off")])
+def test_off_in_yaml(tmp_path, text, value):
+    path = tmp_path / "x.yaml"
+    path.write_text(f"logging: {{wandb: {text}}}")
+    assert compose({**RAW, **read_yaml(path)}, "x").logging.wandb == value
+
+
+@pytest.mark.parametrize(
+    ("over", "merged"),
+    [
+        ({"a": {"name": "z", "y": 3}}, {"a": {"name": "z", "y": 3}, "b": 1}),
+        ({"a": {"name": "u", "y": 3}}, {"a": {"name": "u", "x": 2, "y": 3}, "b": 1}),
+        ({"a": {"x": 4}}, {"a": {"name": "u", "x": 4}, "b": 1}),
+        ({"b": {"c": 1}}, {"a": {"name": "u", "x": 2}, "b": {"c": 1}}),
+        ({"a": None}, {"a": None, "b": 1}),
+    ],
+)
+def test_merge(over, merged):
+    base = {"a": {"name": "u", "x": 2}, "b": 1}
+    assert merge(base, over) == merged
+    assert base == {"a": {"name": "u", "x": 2}, "b": 1}
+
+
+@pytest.mark.xfail(
+    strict=True, reason="merge takes optim for a section whose name has its own keys"
+)
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_name_of_the_optimizer_keeps_the_other_keys(name):
+    raw = merge({**RAW, "optim": {"lr": 0.5}}, read_overrides([f"optim.name={name}"]))
+    assert compose(raw, "x").optim.lr == 0.5
+
+
+def test_runs_are_frozen():
+    run = given()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        run.optim.lr = 3
+
+
+BAD = [
+    ("optim.lrr=1", r"x: optim.lrr: .*[Dd]id you mean:? 'lr'"),
+    ("optm.lr=1", "x: optm: unknown key. Did you mean 'optim'"),
+    ("networks.student.widht=3", r"x: networks.student.widht: .*[Dd]id you mean:? 'width'"),
+    ("_target_=os.system", "x: _target_: unknown key"),
+    ("networks.student._target_=os.system", "x: networks.student._target_: "),
+    ("data.name=mixtures", "x: data.name: .* Did you mean 'mixture'"),
+    ("method.name=foo", "x: method.name: unknown .* Allowed: classifier"),
+    ("trainer.max_steps=many", "x: trainer.max_steps: .*'many'"),
+    ("trainer.max_steps=1.5", "x: trainer.max_steps: "),
+    ("trainer.max_steps=None", "x: trainer.max_steps: "),
+    ("trainer.max_steps=0", "x: trainer.max_steps: 0 is too small"),
+    ("trainer.max_steps=-3", "x: trainer.max_steps: -3 is too small"),
+    ("trainer.checkpoint_steps=0", "x: trainer.checkpoint_steps: 0 is too small"),
+    ("evaluation.steps=[4,0]", "x: evaluation.steps: 0 is too small"),
+    ("evaluation.steps=4", "x: evaluation.steps: "),
+    ("evaluation.draws=0", "x: evaluation.draws: 0 is too small"),
+    ("evaluation.samplers=[dim]", "x: evaluation.samplers: .* Did you mean 'ddim'"),
+    ("logging.wandb=maybe", r"x: logging.wandb: .*\['online', 'offline', 'off'\]"),
+    ("hardware.precision=fp16", r"x: hardware.precision: .*\['fp32', 'bf16'\]"),
+    ("hardware.accumulate=3", "x: data.batch_size: 128 does not split into 3 parts"),
+    ("data.batch_size=0", "x: data.batch_size: 0 is too small"),
+    ("data.weights=[1,1]", r"x: data.weights \(2,\)"),
+    ("seed=None", "x: seed: None must be an integer"),
+    ("seed=true", "x: seed: True must be an integer"),
+    ("optim.lr=0", "x: optim.lr: "),
+    ("optim.betas=[1]", "x: optim.betas: "),
+    ("method.prediction=eps", "x: method.prediction: eps does not fit Cosine"),
+    ("method.label_dropout=2", "x: method.label_dropout: 2"),
+    ("networks.student.conditions.label=7", r"conditions.label: 7, but mixture has 3 classes"),
+    ("networks.teacher.name=mlp", "x: networks.teacher: diffusion has no such role to train"),
+    ("networks=None", "x: networks.student: missing"),
+    ("networks=3", "x: networks: must map each role"),
+    ("networks.student.width=0", "x: networks.student.width: "),
+    ("optim=3", "x: .*OptimConfig"),
+    ("data=None", "x: data: missing its name. Allowed: digits, mixture"),
+    ("optim.lr=${oc.env:HOME}", "interpolations are not allowed"),
+    ("optim.lr=[1", "overrides: "),
+    ("optim.lr", "'optim.lr': an override is written key.sub=value"),
+    ("=3", "'=3': an override is written key.sub=value"),
+]
+
+
+NOT_YET = ["optim.lr=nan", "optim.lr=inf", "data.samples=0", "data.samples=-5", "data.held_out=-1"]
+
+
+@pytest.mark.xfail(strict=True, reason="not checked while the config loads")
+@pytest.mark.parametrize("word", [*NOT_YET, "data.means=[]"])
+def test_impossible_number_is_named(word):
+    key = word.partition("=")[0]
+    with pytest.raises(UserError, match=f"x: {key}"):
+        given(word)
+
+
+@pytest.mark.parametrize(("word", "message"), BAD, ids=[word for word, _ in BAD])
+def test_bad_value_is_named_in_a_line(word, message):
+    with pytest.raises(UserError, match=message) as error:
+        given(word)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "over", "message"),
+    [
+        (
+            "digits_diffusion",
+            {"networks": {"student": {"multipliers": [1] * 5}}},
+            "networks.student.multipliers: 5 levels",
+        ),
+        ("digits_diffusion", {"networks": {"student": {"name": "mlp"}}}, "networks.student.name"),
+        ("digits_consistency", {"method": {"prediction": "x0"}}, "method.prediction: x0 breaks"),
+        ("digits_consistency", {"method": {"first_intervals": 99}}, "method.first_intervals: 99"),
+        ("mixture_progressive", {"method": {"student_steps": 0}}, "method.student_steps: 0"),
+        ("mixture_denoising_gan", {"method": {"steps": 0}}, "method.steps: 0"),
+        ("mixture_pairs", {"method": {"count": 0}}, "method.count: 0"),
+    ],
+)
+def test_impossible_choice_is_named(name, over, message):
+    raw = merge(read_yaml(shipped_folder("configs") / f"{name}.yaml"), over)
+    with pytest.raises(UserError, match=f"{name}: {message}"):
+        compose(raw, name)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty, or not a mapping"),
+        ("# only a comment", "empty, or not a mapping"),
+        ("- 1\n- 2", "empty, or not a mapping"),
+        ("a: [", "not valid YAML: .*line 2"),
+        ("a: 1\na: 2", "not valid YAML: .*duplicate key a"),
+        ("a: !!python/object/apply:os.system [touch x]", "not valid YAML: .*python/object"),
+        ("a: !!python/name:os.system", "not valid YAML: .*python/name"),
+        ("data: {name: '${oc.env:HOME}'}", "data: name: .*interpolations are not allowed"),
+        ("a:\n- ${oc.env:HOME}", "a: .*interpolations are not allowed"),
+        ("\x00", "not valid YAML"),
+        pytest.param(
+            "3", "not a mapping", marks=pytest.mark.xfail(strict=True, reason="OmegaConf asserts")
+        ),
+    ],
+)
+def test_bad_file_is_named_in_a_line(tmp_path, text, message):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        read_yaml(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
+def test_unreadable_file_is_named(tmp_path, content):
+    path = tmp_path / "x.yaml"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"x.yaml: (cannot be read|not a text file)"):
+        read_yaml(path)

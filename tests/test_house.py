@@ -1,0 +1,167 @@
+"""The house rules that a reader could break by accident: imports, size, what runs foreign code."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gendiff
+
+HOUSE = Path(gendiff.__file__).parent
+FILES = {str(p.relative_to(HOUSE)): p for p in sorted(HOUSE.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
+
+ORDER = [
+    "errors",
+    "seeding",
+    "progress",
+    "signals",
+    "registry",
+    "storage",
+    "yaml_files",
+    "weights",
+    "averages",
+    "optim",
+    "paths",
+    "denoiser",
+    "data",
+    "guidance",
+    "samplers",
+    "methods",
+    "config",
+    "checkpoint",
+    "build",
+    "tracking",
+    "evaluate",
+    "report",
+    "train",
+    "pipeline",
+    "cli",
+]
+"""Each module imports only from those before it, and from its own package."""
+ONLY = {
+    "errors": set(),
+    "seeding": set(),
+    "progress": set(),
+    "paths": set(),
+    "averages": set(),
+    "optim": set(),
+    "networks": set(),
+    "metrics": set(),
+    "signals": {"errors"},
+    "registry": {"errors"},
+    "storage": {"errors"},
+    "yaml_files": {"errors"},
+    "weights": {"errors", "storage"},
+    "denoiser": {"paths"},
+    "guidance": {"denoiser"},
+    "samplers": {"paths", "denoiser"},
+    "data": {"paths", "denoiser", "seeding", "errors", "storage", "weights"},
+    "checkpoint": {"errors", "storage"},
+    "report": {"errors", "storage"},
+}
+"""All that these may import of gendiff, besides their own package."""
+
+
+def imported(tree):
+    """Top modules of gendiff that a file imports, anywhere in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            bare = node.module == "gendiff"
+            names = [f"gendiff.{a.name}" for a in node.names] if bare else [node.module]
+        else:
+            continue
+        yield from (name.split(".")[1] for name in names if name.startswith("gendiff."))
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if n != "__init__.py"])
+def test_imports_run_one_way(name):
+    own = Path(name).parts[0].removesuffix(".py")
+    uses = set(imported(TREES[name])) - {own}
+    if own in ONLY:
+        assert uses <= ONLY[own]
+    else:
+        allowed = {*ORDER[: ORDER.index(own)], "metrics"}
+        assert uses <= allowed, f"{name} reaches up"
+
+
+def test_every_module_has_its_place():
+    tops = {Path(name).parts[0].removesuffix(".py") for name in FILES} - {"__init__"}
+    assert tops == {*ORDER, "networks", "metrics"}
+
+
+def calls(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}
+
+
+FORBIDDEN = {
+    *("eval", "exec", "compile", "pickle.load", "pickle.loads", "pickle.Unpickler"),
+    *("yaml.load", "yaml.unsafe_load", "yaml.full_load", "os.system", "load_from_checkpoint"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_file_runs_what_it_reads(name):
+    for function, keywords in calls(TREES[name]):
+        assert function not in FORBIDDEN
+        assert not function.endswith(".load_from_checkpoint")
+        assert keywords.get("shell") is None
+        if function == "torch.load":
+            assert keywords["weights_only"] == "True"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_are_short_and_say_what_they_are(name):
+    assert len(FILES[name].read_text().split("\n")) <= 301
+    assert ast.get_docstring(TREES[name])
+
+
+HEAVY = ("torch", "lightning", "omegaconf", "numpy", "matplotlib", "wandb", "tensorboard")
+ASK = f"""
+import sys
+from gendiff.cli import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as stop:
+    code = stop.code
+assert code == 0, code
+print("loaded:", *(name for name in {HEAVY!r} if name in sys.modules))
+"""
+
+
+def loaded(folder, *words):
+    result = subprocess.run(
+        [sys.executable, "-c", ASK, *words], capture_output=True, text=True, cwd=folder
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split("loaded:")[1].split()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["run", "--help"],
+        pytest.param(
+            ["list"], marks=pytest.mark.xfail(strict=True, reason="summary() imports parents")
+        ),
+    ],
+)
+def test_help_and_list_are_light(tmp_path, words):
+    assert loaded(tmp_path, *words) == []
+
+
+def test_plain_run_imports_no_tracker(tmp_path):
+    words = ["run", "mixture_diffusion", "trainer.max_steps=2", "data.samples=64"]
+    found = loaded(tmp_path, *words, "data.batch_size=32", "evaluation.steps=[]")
+    assert "torch" in found
+    assert not {"wandb", "tensorboard"} & set(found)
