@@ -35,7 +35,9 @@ class Checkpoints:
             return []
         entries = read_json(self.manifest)
         keys = {"file", "sha256", "batches_done"}
-        if not isinstance(entries, list) or any(not keys <= set(e) for e in entries):
+        if not isinstance(entries, list) or any(
+            not isinstance(e, dict) or not keys <= set(e) for e in entries
+        ):
             raise UserError(f"{self.manifest}: damaged, not a list of checkpoints.")
         return entries
 

@@ -35,7 +35,7 @@ def parser() -> Parser:
     status = add("status", status_command, "stages, states and what changed; touches nothing")
     for command in (run, status):
         command.add_argument("target", metavar="STAGES|CONFIG", help="a shipped name or a path")
-        command.add_argument("overrides", nargs="*", metavar="key=value")
+        command.add_argument("overrides", nargs="*", metavar="key=value", default=[])
         command.add_argument("--dir", type=Path, help="run folder (default: runs/<name>)")
     run.add_argument("--only", metavar="STAGE", help="run this one stage")
     run.add_argument("--rerun", metavar="STAGE", action="append", help="train it anew")

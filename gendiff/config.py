@@ -7,6 +7,7 @@ environment. Beyond this module only frozen dataclasses are seen.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -146,7 +147,8 @@ def compose(raw: Mapping[str, Any], where: str) -> RunConfig:
             values[section] = OmegaConf.to_object(merged[section])  # type: ignore[index]
         values["networks"] = {r: OmegaConf.to_object(merged.networks[r]) for r in networks}
     except OmegaConfBaseException as error:
-        raise UserError(f"{where}: {error.full_key or ''}: {one_line(error)}") from None
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise UserError(f"{where}: {key}{one_line(error)}") from None
     run = RunConfig(**values)
     check(run, where)
     return run
@@ -190,6 +192,9 @@ def check(run: RunConfig, where: str) -> None:
             f"{where}: data.batch_size: {batch} does not split into {parts} parts (devices x "
             f"accumulate) of whole blocks of {block_size(batch)}."
         )
+    for weight in run.evaluation.guidance:
+        if not math.isfinite(weight):
+            raise UserError(f"{where}: evaluation.guidance: {weight} must be finite.")
     for name in run.evaluation.samplers:
         if name not in method.samplers:
             raise UserError(
@@ -216,6 +221,12 @@ def check(run: RunConfig, where: str) -> None:
             verify()
         except ValueError as error:
             raise UserError(f"{where}: {section}.{error}.") from None
+    covered, steps = method.steps_range(run.method), run.evaluation.steps
+    if covered and steps and not any(covered[0] <= k <= covered[1] for k in steps):
+        raise UserError(
+            f"{where}: evaluation.steps: {steps}; this {run.method.name} model takes "
+            f"{covered[0]} to {covered[1]}."
+        )
 
 
 def to_plain(run: RunConfig) -> dict[str, Any]:

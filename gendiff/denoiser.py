@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
-from gendiff.paths import Path, expand
+from gendiff.paths import MAX_LOG_SNR, Path, expand
 
 Kind = Literal["x0", "eps", "v", "velocity"]
 Condition = Mapping[str, Tensor]
@@ -128,3 +128,29 @@ class Denoiser:
         t = t.expand(len(xt))
         output = self.network(xt, self.path.noise_level(t), dict(cond or {}))
         return Prediction(output.to(xt.dtype), self.kind, xt, t, self.path)
+
+
+class Moved:
+    """A denoiser of one path read on another: at equal signal-to-noise ratio x_t only differs in
+    scale (Karras et al. 2022, Section 2).
+    """
+
+    def __init__(self, denoiser: DenoiserLike, path: Path) -> None:
+        self.denoiser, self.path = denoiser, path
+
+    def __call__(self, xt: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
+        """Predict x0 at x_t, (B, ...), and t, (B,) or (), of the new path."""
+        own, t = self.denoiser.path, t.expand(len(xt))
+        log_snr = self.path.log_snr(t).clamp(-MAX_LOG_SNR, MAX_LOG_SNR)
+        there = own.inverse_log_snr(log_snr).clamp(max=own.t_max)
+        mine, theirs = (
+            (path.alpha(time) ** 2 + path.sigma(time) ** 2).sqrt()
+            for path, time in ((self.path, t), (own, there))
+        )
+        x0 = self.denoiser(expand(theirs / mine, xt) * xt, there, cond).x0
+        return Prediction(x0, "x0", xt, t, self.path)
+
+
+def along(denoiser: DenoiserLike, path: Path) -> DenoiserLike:
+    """The denoiser as one of ``path``: itself if it is."""
+    return denoiser if denoiser.path == path else Moved(denoiser, path)

@@ -34,8 +34,10 @@ class OptimConfig:
         Raises:
             ValueError: a value is outside its range; the message begins with the key.
         """
-        if self.lr <= 0 or any(lr <= 0 for lr in self.lr_by_role.values()):
-            raise ValueError("lr: must be above 0")
+        for name, lr in {"lr": self.lr, **self.lr_by_role}.items():
+            if not 0 < lr < math.inf:
+                key = name if name == "lr" else f"lr_by_role.{name}"
+                raise ValueError(f"{key}: {lr} must be above 0 and finite")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas: {self.betas} must be two numbers in [0, 1)")
         if not 0 <= self.ema_decay < 1:

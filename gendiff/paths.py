@@ -34,6 +34,11 @@ class Path(ABC):
     Config: type[Any]
     t_max: float = 1.0
 
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
         """Scale of the data."""

@@ -81,10 +81,13 @@ def lookup(kind: str, name: str, where: str = "") -> Any:
 def summary(kind: str, name: str) -> str:
     """First line of the docstring behind a name, read from the source without importing it."""
     module, _, attribute = (TABLE[kind].get(name) or _installed(kind)[name]).partition(":")
-    spec = importlib.util.find_spec(module)
-    if spec is None or not spec.origin:
+    package, *inner = module.split(".")
+    spec = importlib.util.find_spec(package)  # of the top alone: finding inner ones imports
+    if spec is None or not spec.submodule_search_locations:
         return ""
-    tree = ast.parse(Path(spec.origin).read_text())
+    file = Path(spec.submodule_search_locations[0], *inner)
+    file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+    tree = ast.parse(file.read_text())
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
             return (ast.get_docstring(node) or "").split("\n")[0]

@@ -24,8 +24,9 @@ def key(*parts: int | str) -> int:
 
 
 def block_size(batch_size: int) -> int:
-    """Samples that share a generator: a divisor of the global batch, at most 64 blocks or so."""
-    return math.gcd(batch_size, max(1, batch_size // MAX_BLOCKS))
+    """Samples that share a generator: the least divisor of the batch that leaves 64 blocks."""
+    least = math.ceil(batch_size / MAX_BLOCKS)
+    return next(size for size in range(least, batch_size + 1) if batch_size % size == 0)
 
 
 def reseed(seed: int, device: torch.device) -> None:

@@ -16,6 +16,8 @@ from filelock import FileLock, Timeout
 
 from gendiff.errors import UserError
 
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+
 
 @contextmanager
 def user_errors(path: Path) -> Iterator[None]:
@@ -25,7 +27,7 @@ def user_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"{path}: the disk is full. Free some space and run again.") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
+        if error.errno in REFUSED:
             raise UserError(f"{path}: cannot be written ({error.strerror}).") from error
         raise
 

@@ -230,11 +230,14 @@ class Keeper(Callback):
     ) -> None:
         done = pl_module.batches_done
         last = done == pl_module.max_steps
-        if done % self.run.logging.every_steps == 0 or last:
-            self.report(pl_module)
-        else:
-            self.task.update(done, self.run.data.batch_size, self.task.loss)
-        if done % self.run.trainer.checkpoint_steps == 0 or last or self.stop.asked:
+        save = done % self.run.trainer.checkpoint_steps == 0 or last or self.stop.asked
+        if done % self.run.logging.every_steps == 0 or save:
+            losses = finite_losses(pl_module, weights_too=save)
+            self.task.loss = next(iter(losses.values()))
+            for tracker in self.trackers:
+                tracker.log(losses, done)
+        self.task.update(done, self.run.data.batch_size, self.task.loss)
+        if save:
             state = {
                 "batches_done": done,
                 "state": pl_module.state_dict(),
@@ -244,20 +247,24 @@ class Keeper(Callback):
         if self.stop.asked and not last:
             raise Interrupted(f"stopped at step {done} of {pl_module.max_steps}")
 
-    def report(self, method: Method) -> None:
-        """Log the losses, and refuse to go on with one that is not finite."""
-        losses = {name: float(value) for name, value in method.losses.items()}
-        done = method.batches_done
-        for name, value in losses.items():
-            if not math.isfinite(value):
-                raise UserError(
-                    f"{method.stage}: {name} is {value} at step {done}; the last checkpoint is "
-                    f"untouched. A smaller optim.lr or optim.clip_norm usually helps."
-                )
-        for tracker in self.trackers:
-            tracker.log(losses, done)
-        self.task.loss = next(iter(losses.values()))
-        self.task.update(done, self.run.data.batch_size, self.task.loss)
+
+def finite_losses(method: Method, weights_too: bool) -> dict[str, float]:
+    """The last losses as numbers.
+
+    Raises:
+        UserError: one of them, or a weight about to be saved, is not finite.
+    """
+    losses = {name: float(value) for name, value in method.losses.items()}
+    bad = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
+    if weights_too and not bad:
+        named = method.networks.named_parameters()
+        bad = [f"{name} is not finite" for name, p in named if not p.isfinite().all()]
+    if bad:
+        raise UserError(
+            f"{method.stage}: {bad[0]} at step {method.batches_done}; the last checkpoint is "
+            f"untouched. A smaller optim.lr or optim.clip_norm usually helps."
+        )
+    return losses
 
 
 def hush() -> None:

@@ -62,7 +62,7 @@ def differences(
         elif given[name].shape != tensor.shape:
             old, now = tuple(given[name].shape), tuple(tensor.shape)
             lines.append(f"shape of {name}: {old} -> {now}")
-    return lines + [f"unexpected {name}" for name in given if name not in wanted]
+    return lines + [f"unexpected {name}" for name in sorted(given) if name not in wanted]
 
 
 def explain(lines: list[str], most: int = 3) -> str:

@@ -27,6 +27,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a text file.") from None
     try:
         value = OmegaConf.create(text) if text.strip() else None
+    except AssertionError:  # OmegaConf, of a lone number
+        value = None
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         raise UserError(f"{path}: not valid YAML: {one_line(error)}.") from None
     if not isinstance(value, DictConfig) or not value:
@@ -56,7 +58,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         old = merged.get(key)
         if isinstance(value, Mapping) and isinstance(old, Mapping):
-            renamed = "name" in value and value["name"] != old.get("name")
+            # optimizers share their keys; other sections have those of their name
+            renamed = key != "optim" and value.get("name", old.get("name")) != old.get("name")
             merged[key] = dict(value) if renamed else merge(old, value)
         else:
             merged[key] = value

@@ -132,7 +132,6 @@ def test_loss_that_is_not_finite(refuse, tmp_path, monkeypatch):
     assert run(tmp_path, "--rerun", "mixture_diffusion") == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the loss is looked at only when it is logged")
 def test_checkpoint_is_never_poisoned(tmp_path):
     assert run(tmp_path, "optim.lr=1e30", "logging.every_steps=50") == 2
     state = Checkpoints(tmp_path / "mixture_diffusion").load(pytest.fail)
@@ -166,9 +165,7 @@ def test_full_disk_stops_a_run_that_then_goes_on(refuse, model, tmp_path, monkey
     "where",
     [
         "file/run",
-        pytest.param(
-            "file", marks=pytest.mark.xfail(strict=True, reason="user_errors does not know EEXIST")
-        ),
+        "file",
     ],
 )
 def test_run_folder_that_cannot_be(refuse, tmp_path, where):

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from gendiff.denoiser import Denoiser, Kind, Prediction, target
+from gendiff.denoiser import Denoiser, Kind, Moved, Prediction, along, target
 from gendiff.guidance import Guided, guide
 from gendiff.networks.mlp import MLP, MLPConfig
-from gendiff.paths import VP
+from gendiff.paths import VP, Cosine, Linear
 
 KINDS = get_args(Kind)
 
@@ -104,3 +104,12 @@ def test_calls_are_counted(labelled, weight, calls):
     for _ in range(3):
         guide(denoiser, weight)(x, torch.tensor(0.5), cond)
     assert denoiser.nfe == calls
+
+
+@pytest.mark.parametrize("other", [VP(), Cosine(), Linear()], ids=lambda p: type(p).__name__)
+def test_a_denoiser_runs_along_any_other_path(path, other, gm2):
+    t = torch.linspace(0.01, 0.97, 40, dtype=torch.float64)
+    xt = torch.randn(40, 2, dtype=torch.float64)
+    moved = along(gm2.denoiser(other), path)
+    torch.testing.assert_close(moved(xt, t).x0, gm2.denoiser(path)(xt, t).x0)
+    assert (type(moved) is Moved) == (type(path) is not type(other))

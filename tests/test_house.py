@@ -151,9 +151,7 @@ def loaded(folder, *words):
     [
         ["--help"],
         ["run", "--help"],
-        pytest.param(
-            ["list"], marks=pytest.mark.xfail(strict=True, reason="summary() imports parents")
-        ),
+        ["list"],
     ],
 )
 def test_help_and_list_are_light(tmp_path, words):

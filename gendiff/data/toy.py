@@ -110,7 +110,7 @@ class MixtureConfig(DataConfig):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (len(self.means[0]),)
+        return (len(self.means[0]) if self.means else 0,)
 
     @property
     def classes(self) -> int:
@@ -121,7 +121,15 @@ class MixtureConfig(DataConfig):
         Raises:
             ValueError: the sizes do not agree; the message says which.
         """
-        GaussianMixture(self.weights, self.means, self.stds)
+        for name in ("samples", "held_out"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
+        if len({len(mean) for mean in self.means}) != 1:
+            raise ValueError("means: must be one or more points of one dimension")
+        try:
+            GaussianMixture(self.weights, self.means, self.stds)
+        except ValueError as error:
+            raise ValueError(f"weights: {error}") from None
 
 
 class Mixture:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gendiff.denoiser import Denoiser
+from gendiff.denoiser import Denoiser, along
 from gendiff.guidance import guide
 from gendiff.methods.base import Batch, Method, MethodConfig
 from gendiff.paths import Path, expand
@@ -61,14 +61,14 @@ class Consistency(Method):
     def intervals_now(self) -> int:
         """Steps of the trajectory at this point of training (iCT, Section 3.4)."""
         first, last = self.config.first_intervals, self.config.intervals
-        stages = math.floor(math.log2(last / first)) + 1
+        stages = math.ceil(math.log2(last / first)) + 1
         stage = self.batches_done * stages // self.max_steps
         return min(first * 2**stage, last)
 
     @torch.no_grad()
     def follow(self, xt: Tensor, t: Tensor, s: Tensor, cond: Batch) -> Tensor:
         """One step of the teacher's probability flow from t to s."""
-        teacher = guide(self.teacher, self.config.guidance)
+        teacher = guide(along(self.teacher, self.path), self.config.guidance)
         here = teacher(xt, t, cond)
         xs = self.path.step(here.x0, xt, s, t)
         if self.config.solver == "ddim":

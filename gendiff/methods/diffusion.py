@@ -14,6 +14,9 @@ from torch import Tensor
 from gendiff.denoiser import Denoiser, target
 from gendiff.methods.base import Batch, Method, MethodConfig, mean_square
 
+FIRST = 1e-5
+"""Share of the path's range at which the training times begin."""
+
 
 @dataclass(frozen=True)
 class DiffusionConfig(MethodConfig):
@@ -34,7 +37,8 @@ class Diffusion(Method):
 
     def loss(self, batch: Batch, role: str) -> dict[str, Tensor]:
         x0, eps = self.couple(batch)
-        t = self.draw.uniform() * self.path.t_max
+        # some velocities are infinite at t = 0 itself
+        t = self.draw.uniform().clamp(min=FIRST) * self.path.t_max
         xt = self.path.add_noise(x0, eps, t)
         prediction = self.student(xt, t, self.condition(batch))
         wanted = target(prediction.kind, x0, eps, t, self.path)

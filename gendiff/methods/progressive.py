@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gendiff.denoiser import Denoiser
+from gendiff.denoiser import Denoiser, along
 from gendiff.guidance import guide
 from gendiff.methods.base import Batch, Method, MethodConfig, mean_square
 from gendiff.paths import Path, expand
@@ -54,7 +54,7 @@ class Progressive(Method):
     def teach(self, xt: Tensor, t: Tensor, s: Tensor, cond: Batch) -> Tensor:
         """The x0 that takes a student from t to s as two teacher steps do (their Eq. 8)."""
         middle, path = (s + t) / 2, self.path
-        teacher = guide(self.teacher, self.config.guidance)
+        teacher = guide(along(self.teacher, path), self.config.guidance)
         xm = path.step(teacher(xt, t, cond).x0, xt, middle, t)
         xs = path.step(teacher(xm, middle, cond).x0, xm, s, middle)
         ratio = expand(path.sigma(s) / path.sigma(t), xt)

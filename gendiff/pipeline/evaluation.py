@@ -137,10 +137,10 @@ def evaluate_models(
         if not run.method_class.samplers:
             raise UserError(f"{folder}: a {run.method.name} stage makes no samples to evaluate.")
         asked: dict[str, Any] = {
-            "steps": steps or run.evaluation.steps or [1, 2, 4, 8],
+            "steps": steps or run.evaluation.steps or [load(folder).default_steps],
             "samplers": samplers or run.evaluation.samplers,
             "guidance": guidance or run.evaluation.guidance,
-            "draws": draws or run.evaluation.draws,
+            "draws": run.evaluation.draws if draws is None else draws,
         }
         run = dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, **asked))
         check(run, str(folder))

@@ -387,10 +387,7 @@ def test_pseudo_huber_in_closed_form(d):
     [
         (4, 16, [4] * 4 + [8] * 4 + [16] * 4),
         (16, 16, [16] * 12),
-        pytest.param(
-            *(4, 12, [4] * 4 + [8] * 4 + [12] * 4),  # not a power of two times the first
-            marks=pytest.mark.xfail(strict=True, reason="stops at 8: floor of log2(12 / 4)"),
-        ),
+        (4, 12, [4] * 4 + [8] * 4 + [12] * 4),  # not a power of two times the first
     ],
 )
 def test_curriculum_doubles_up_to_the_last(first, last, wanted):

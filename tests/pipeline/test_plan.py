@@ -33,10 +33,7 @@ def records(target, folder, *words):
         "method.prediction=v",
         "optim.betas=[0.9,0.999]",
         "path.name=cosine",
-        pytest.param(
-            "optim.name=adamw",
-            marks=pytest.mark.xfail(strict=True, reason="merge drops the other keys of optim"),
-        ),
+        "optim.name=adamw",
         "seed=0",
     ],
 )
