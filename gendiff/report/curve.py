@@ -85,7 +85,9 @@ def _families(points: list[Point]) -> dict[str, dict[str, list[Point]]]:
         model: str = point["model"]
         sampler: str = point["sampler"]
         chain = chains[sampler].get(model)
-        words = [f"{chain}-k" if chain else model, _SAMPLERS.get(sampler, sampler)]
+        words = [f"{chain}-k" if chain else model]
+        if sampler != model:
+            words.append(_SAMPLERS.get(sampler, sampler))
         words += [f"{key} {point[key]}" for key in varying if key in point]
         families[", ".join(words)][model].append(point)
     return families
