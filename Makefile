@@ -8,10 +8,7 @@ BIN = $(VENV)/bin
 demo: $(VENV)/.installed   ## train the digits teacher and its few-step students
 	$(BIN)/gendiff run digits_fewstep
 
-test: $(VENV)/.installed-dev   ## all tests, the linter and the type checker
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+test: lint   ## the linter, the type checker and all tests
 	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed-dev

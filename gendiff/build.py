@@ -95,6 +95,17 @@ def check_file(folder: Path, name: str, done: Mapping[str, Any]) -> Path:
     return path
 
 
+def finished(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """The run and the record of a finished stage, its config checked against its digest.
+
+    Raises:
+        UserError: not a finished stage, or one whose config was changed since.
+    """
+    run, done = read_run(folder), check_done(folder)
+    check_file(folder, "config.yaml", done)
+    return run, done
+
+
 def owner(method: type[Method], role: str) -> str:
     """The role whose network an average (or a role itself) has."""
     return method.averages.get(role, role)
@@ -106,8 +117,8 @@ def load_role(folder: Path, role: str) -> Any:
     Raises:
         UserError: the stage is unfinished or damaged, or has no such role.
     """
-    run = read_run(folder)
-    path = check_file(folder, f"weights/{role}.safetensors", check_done(folder))
+    run, done = finished(folder)
+    path = check_file(folder, f"weights/{role}.safetensors", done)
     network = build_network(run, owner(run.method_class, role))
     load_weights(network, path)
     return run.method_class.wrap(role, network.eval(), run.make_path(), run.method)
@@ -193,15 +204,15 @@ def load(folder: str | Path, role: str | None = None) -> Model:
         UserError: not a finished stage, damaged, without that role, or not a generative one.
     """
     folder = Path(folder)
-    run, done = read_run(folder), check_done(folder)
+    run, done = finished(folder)
     cls = run.method_class
     if not cls.samplers:
         raise UserError(f"{folder}: a {run.method.name} stage cannot be sampled.")
     role = role or cls.speaker
     path = check_file(folder, f"weights/{role}.safetensors", done)
     base = owner(cls, role)
-    if base not in run.networks:
-        raise UserError(f"{folder}: {role!r} cannot be sampled.")
+    if base != owner(cls, cls.speaker):
+        raise UserError(f"{folder}: {role!r} cannot be sampled; {cls.speaker!r} can.")
     method = build_method(run, roles=[base])
     target = method.networks if role == base else method.averaged
     load_weights(target[role], path)
@@ -210,7 +221,7 @@ def load(folder: str | Path, role: str | None = None) -> Model:
 
 def load_evaluator(folder: Path) -> Any:
     """A finished evaluator stage: a method with ``features(x) -> (features, logits)``."""
-    run, done = read_run(folder), check_done(folder)
+    run, done = finished(folder)
     if not hasattr(run.method_class, "features"):
         raise UserError(f"{folder}: a {run.method.name} stage is no evaluator.")
     method = build_method(run)

@@ -6,6 +6,7 @@ counts optimizer steps. All that is needed is the method's state, the optimizers
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,16 @@ class Checkpoints:
     def save(self, state: dict[str, Any], batches_done: int) -> None:
         """Write a generation, list it, then drop those beyond the last two."""
         name = f"step-{batches_done:09d}.ckpt"
-        digest = write_atomic(self.folder / name, lambda file: torch.save(state, file))
+        buffer = io.BytesIO()  # torch.save hides an OSError of a file it writes to
+        torch.save(state, buffer)
+        digest = write_atomic(self.folder / name, lambda file: file.write(buffer.getbuffer()))
         entry = {"file": name, "sha256": digest, "batches_done": batches_done}
-        entries = [entry] + [e for e in self.listed() if e["file"] != name]
-        write_json(self.manifest, entries[:KEEP])
-        for old in entries[KEEP:]:
-            (self.folder / old["file"]).unlink(missing_ok=True)
+        others = [e for e in self.listed() if e["file"] != name]
+        entries = [entry, *(e for e in others if (self.folder / e["file"]).is_file())][:KEEP]
+        write_json(self.manifest, entries)
+        for path in self.folder.glob("*.ckpt"):
+            if path.name not in {e["file"] for e in entries}:
+                path.unlink(missing_ok=True)
 
     def load(self, warn: Any) -> dict[str, Any] | None:
         """The newest whole generation; a damaged one is named, kept aside and never used.

@@ -108,10 +108,11 @@ def status_command(args: Any) -> None:
     pipeline, folder = open_pipeline(args)
     from gendiff.pipeline.plan import make_plan
     from gendiff.progress import Reporter
+    from gendiff.train import planned
 
     reporter = Reporter()
     for step in make_plan(pipeline, folder):
-        total = step.stage.run.trainer.max_steps
+        total = planned(step.stage.run)
         words = [f"{step.stage.name:24} {step.state:10} {step.done}/{total}"]
         if step.waits_for and step.state != "done":
             words.append(f"waits for {', '.join(step.waits_for)}")

@@ -7,6 +7,7 @@ environment. Beyond this module only frozen dataclasses are seen.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -171,6 +172,19 @@ def check(run: RunConfig, where: str) -> None:
     for role in learning:
         if role not in run.networks:
             raise UserError(f"{where}: networks.{role}: missing; {run.method.name} trains it.")
+    for role in run.optim.lr_by_role:
+        if role not in learning:
+            raise UserError(
+                f"{where}: optim.lr_by_role.{role}: no such role.{did_you_mean(role, learning)}"
+            )
+    for package, asked in {
+        "tensorboard": run.logging.tensorboard,
+        "wandb": run.logging.wandb != "off",
+    }.items():
+        if asked and importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"{where}: logging.{package}: is not installed; pip install 'gendiff[{package}]'."
+            )
     least = {
         "trainer.max_steps": (run.trainer.max_steps, 1),
         "trainer.checkpoint_steps": (run.trainer.checkpoint_steps, 1),
@@ -206,16 +220,21 @@ def check(run: RunConfig, where: str) -> None:
         "optim": run.optim.check,
         "path": run.make_path,
         "method": lambda: method.check(run.method, run.make_path()),
+        "networks": lambda: method.check_networks(run.method, run.networks),
     }
     for role, network in run.networks.items():
         cls, shape = registry.lookup("networks", network.name), run.network_shape(role)[0]
         checks[f"networks.{role}"] = lambda c=cls, n=network, s=shape: c.check(n, s)
-        labels = getattr(network, "conditions", {}).get("label")
-        if labels is not None and labels != run.data.classes:
-            raise UserError(
-                f"{where}: networks.{role}.conditions.label: {labels}, but {run.data.name} has "
-                f"{run.data.classes} classes."
-            )
+        counts = {
+            "conditions.label": getattr(network, "conditions", {}).get("label"),
+            "classes": getattr(network, "classes", None),
+        }
+        for key, count in counts.items():
+            if count is not None and count != run.data.classes:
+                raise UserError(
+                    f"{where}: networks.{role}.{key}: {count}, but {run.data.name} has "
+                    f"{run.data.classes} classes."
+                )
     for section, verify in checks.items():
         try:
             verify()

@@ -21,7 +21,7 @@ class Prediction:
     """A network's output at (x_t, t), read as any of x0, eps, v, velocity and score.
 
     With a = alpha(t) and s = sigma(t): ``x_t = a x0 + s eps``, ``v = a eps - s x0`` (Salimans &
-    Ho 2022, Eq. 12; their path has a^2 + s^2 = 1), ``velocity = a' x0 + s' eps`` and
+    Ho 2022; their path has a^2 + s^2 = 1), ``velocity = a' x0 + s' eps`` and
     ``score = -eps / s``. All have the shape of x_t; t is (B,).
     """
 

@@ -13,8 +13,11 @@ class UserError(Exception):
     """
 
 
-class Interrupted(Exception):
-    """A signal asked the run to stop; everything needed to go on is saved (exit code 75)."""
+class Interrupted(BaseException):
+    """A signal asked the run to stop; everything needed to go on is saved (exit code 75).
+
+    No library's ``except Exception`` may swallow it.
+    """
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.stats import t as student_t
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -26,8 +27,6 @@ from gendiff.metrics import FrechetDistance, KernelDistance, wasserstein2
 
 SEED = 2**20
 """First sampling seed of evaluations, away from those a user is likely to look at."""
-T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-"""Student's t, 97.5 %, by number of draws."""
 
 
 @dataclass(frozen=True)
@@ -155,5 +154,5 @@ def interval(name: str, values: list[float]) -> dict[str, float]:
     """Half the 95 % interval of the mean of a few independent values; nothing for a single one."""
     if len(values) < 2:
         return {}
-    t = T_95.get(len(values), 1.96)
+    t = float(student_t.ppf(0.975, len(values) - 1))
     return {f"{name}_interval": t * statistics.stdev(values) / math.sqrt(len(values))}

@@ -58,7 +58,7 @@ def make_optimizer(config: OptimConfig, parameters: Iterable[Parameter]) -> Opti
 
 
 def lr_factor(config: OptimConfig, step: int, max_steps: int) -> float:
-    """Share of the peak learning rate at a step, in (0, 1] until the last step."""
+    """Share of the peak learning rate at a step, in (0, 1]; it would be 0 after the last."""
     if step < config.warmup_steps:
         return (step + 1) / (config.warmup_steps + 1)
     left = max(1, max_steps - config.warmup_steps)

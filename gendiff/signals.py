@@ -23,9 +23,9 @@ class Stop:
         self.asked, self.patient = False, False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked or not self.patient:
+        again, self.asked = self.asked, True
+        if again or not self.patient:
             raise Interrupted(signal.Signals(number).name)
-        self.asked = True
 
     @contextmanager
     def listening(self) -> Iterator[None]:

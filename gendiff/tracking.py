@@ -7,12 +7,13 @@ of the one that resumes it join without gap or double.
 from __future__ import annotations
 
 import csv
+import io
 import os
 from pathlib import Path
 from typing import Any, Protocol
 
 from gendiff.config import LoggingConfig, RunConfig, to_plain
-from gendiff.errors import UserError
+from gendiff.storage import user_errors, write_text
 
 
 class Tracker(Protocol):
@@ -38,10 +39,11 @@ class CSVTracker:
         self._rewrite()
 
     def _rewrite(self) -> None:
-        with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns, restval="")
-            writer.writeheader()
-            writer.writerows(self.rows)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns, restval="")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.path, text.getvalue())
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         row = {"step": step, **metrics}
@@ -50,7 +52,7 @@ class CSVTracker:
             self.columns += [name for name in row if name not in self.columns]
             self._rewrite()
             return
-        with self.path.open("a", newline="") as file:
+        with user_errors(self.path), self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns, restval="").writerow(row)
 
     def close(self) -> None:
@@ -61,12 +63,8 @@ class TensorBoardTracker:
     """``tensorboard/`` event files."""
 
     def __init__(self, folder: Path, resume_step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise UserError(
-                "logging.tensorboard: needs tensorboard; pip install 'gendiff[tensorboard]'."
-            ) from None
+        from torch.utils.tensorboard import SummaryWriter
+
         # purge_step hides what a killed run had logged beyond its last checkpoint
         self.writer: Any = SummaryWriter(str(folder), purge_step=resume_step + 1)  # type: ignore[no-untyped-call]
 
@@ -117,8 +115,6 @@ def wandb_mode(logging: LoggingConfig) -> str:
 
 def stable_id(folder: Path) -> str:
     """A run id that survives a kill: kept in the stage folder."""
-    from gendiff.storage import write_text
-
     path = folder / "wandb" / "id"
     if not path.is_file():
         write_text(path, os.urandom(4).hex())

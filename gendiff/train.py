@@ -26,7 +26,7 @@ from gendiff.errors import Interrupted, UserError
 from gendiff.methods.base import Method
 from gendiff.progress import Reporter, Task
 from gendiff.signals import Stop
-from gendiff.storage import write_json, write_text
+from gendiff.storage import sha256, write_json, write_text
 from gendiff.tracking import Tracker, make_trackers
 from gendiff.weights import load_weights, save_weights, weight_file
 
@@ -79,14 +79,20 @@ def train_stage(job: Job, reporter: Reporter, stop: Stop, title: str) -> None:
             f"weights/{role}.safetensors": save_weights(network, weight_file(folder, role))
             for role, network in networks
         }
+    digests["config.yaml"] = sha256(folder / "config.yaml")  # it says what the weights mean
     write_json(
         folder / "done.json",
         {
             "fingerprint": job.record["fingerprint"],
-            "steps": method.batches_done,
+            "steps": planned(run),
             "digests": digests,
         },
     )
+
+
+def planned(run: RunConfig) -> int:
+    """Global batches that a run trains for, or rows that it makes."""
+    return int(run.method.count if run.method_class.products else run.trainer.max_steps)
 
 
 def seed_roles(method: Method, init: Mapping[str, Source]) -> None:
@@ -230,7 +236,8 @@ class Keeper(Callback):
     ) -> None:
         done = pl_module.batches_done
         last = done == pl_module.max_steps
-        save = done % self.run.trainer.checkpoint_steps == 0 or last or self.stop.asked
+        asked = self.stop.asked  # once: a signal can come between two looks
+        save = done % self.run.trainer.checkpoint_steps == 0 or last or asked
         if done % self.run.logging.every_steps == 0 or save:
             losses = finite_losses(pl_module, weights_too=save)
             self.task.loss = next(iter(losses.values()))
@@ -244,7 +251,7 @@ class Keeper(Callback):
                 "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
             }
             self.checkpoints.save(state, done)
-        if self.stop.asked and not last:
+        if asked and not last:
             raise Interrupted(f"stopped at step {done} of {pl_module.max_steps}")
 
 

@@ -84,6 +84,8 @@ def _plain(value: Any, where: str) -> Any:
         raise UserError(f"{where}: {value!r}: interpolations are not allowed; write the value.")
     if isinstance(value, float) and value.is_integer():
         return int(value)
+    if value is not None and not isinstance(value, str | int | float):
+        raise UserError(f"{where}: a {type(value).__name__}; only plain values are allowed.")
     return value
 
 

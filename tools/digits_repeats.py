@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import yaml
 
 from gendiff import cli
-from gendiff.evaluate import T_95
+from gendiff.evaluate import interval
 from gendiff.pipeline.shipped import shipped_folder
 
 EVALUATOR = "digits_classifier"
@@ -62,11 +61,8 @@ def figures(run: Path) -> dict[tuple[str, int], dict[str, float]]:
 
 def spread(values: list[float]) -> str:
     """Mean and 95 % interval of the mean."""
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return f"{mean:.2f}"
-    half = T_95[len(values)] * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{mean:.2f} ± {half:.2f}"
+    half = interval("it", values).get("it_interval")
+    return f"{statistics.fmean(values):.2f}" + (f" ± {half:.2f}" if half is not None else "")
 
 
 def main() -> None:

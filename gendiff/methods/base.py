@@ -144,13 +144,21 @@ class Method(LightningModule):
             raise ValueError(f"prediction: eps does not fit {name}, whose alpha ends at 0")
 
     @classmethod
+    def check_networks(cls, config: Any, networks: Mapping[str, Any]) -> None:
+        """Refuse network configs, by role, that the method cannot use; methods say which.
+
+        Raises:
+            ValueError: the message begins with the role and key.
+        """
+
+    @classmethod
     def steps_range(cls, config: Any) -> tuple[int, int] | None:
         """Fewest and most sampling steps that the training covers; None for any number."""
         return None
 
     def turns(self, batches_done: int) -> tuple[str, ...]:
         """Roles updated in this batch, in order."""
-        return tuple(role for role in self.roles if role not in self.frozen)
+        return self.learning
 
     def loss(self, batch: Batch, role: str) -> dict[str, Tensor]:
         """``{"loss": scalar, ...parts to log}`` of a role on a batch {x0, label, index}."""
@@ -266,10 +274,9 @@ class Method(LightningModule):
         if sampler not in self.samplers:
             can = f"can use {', '.join(self.samplers)}" if self.samplers else "cannot be sampled"
             raise UserError(f"sampler: {sampler!r} does not fit {self.config.name}, which {can}.")
-        low, high = self.steps_range(self.config) or (1, steps)
-        if steps < low or steps > high:
-            what = f"{low}" if low == high else f"{low} to {high}"
-            what = what if self.steps_range(self.config) else "at least 1"
+        low, high = self.steps_range(self.config) or (1, max(1, steps))
+        if not low <= steps <= high:
+            what = f"{low} to {high}" if self.steps_range(self.config) else "at least 1"
             raise UserError(f"steps: {steps}; this {self.config.name} model takes {what}.")
 
         def noise(step: int, *shape: int) -> Tensor:
@@ -289,5 +296,5 @@ def network_of(module: Any) -> nn.Module:
 
 
 def mean_square(error: Tensor) -> Tensor:
-    """Per-sample mean over all dimensions but the first, (B,)."""
+    """Per-sample mean, (B,)."""
     return error.square().flatten(1).mean(1)

@@ -2,7 +2,8 @@
 
 Song, Dhariwal, Chen & Sutskever, "Consistency Models", ICML 2023, Algorithm 2; the target is the
 student itself without an average, as Song & Dhariwal, "Improved Techniques for Training
-Consistency Models", ICLR 2024, Section 3.2, found best, with their pseudo-Huber loss.
+Consistency Models", ICLR 2024, found best for consistency training; the pseudo-Huber loss and the
+doubling curriculum are theirs too.
 
 On a path, the x0 read from a v, velocity or eps prediction is x itself at t = 0, so it meets the
 boundary condition (their Eq. 5) without scalings of its own, and equals the teacher's x0 at the
@@ -59,7 +60,7 @@ class Consistency(Method):
             raise ValueError("prediction: x0 breaks the boundary condition; use v or velocity")
 
     def intervals_now(self) -> int:
-        """Steps of the trajectory at this point of training (iCT, Section 3.4)."""
+        """Steps of the trajectory at this point of training (iCT)."""
         first, last = self.config.first_intervals, self.config.intervals
         stages = math.ceil(math.log2(last / first)) + 1
         stage = self.batches_done * stages // self.max_steps
@@ -92,7 +93,7 @@ class Consistency(Method):
 
 
 def pseudo_huber(error: Tensor) -> Tensor:
-    """sqrt(|error|^2 + c^2) - c on the whole vector, c = 0.00054 sqrt(d), (B,) (iCT, Eq. 8)."""
+    """sqrt(|error|^2 + c^2) - c on the whole vector, c = 0.00054 sqrt(d), (B,) (iCT)."""
     flat = error.flatten(1)
     c = 0.00054 * math.sqrt(flat.shape[1])
     return (flat.square().sum(1) + c * c).sqrt() - c

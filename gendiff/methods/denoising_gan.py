@@ -6,7 +6,7 @@ ICLR 2022. Their steps 1..T are our times k t_max / T; their path is VP with bet
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,14 @@ class DenoisingGAN(Method):
         for name in ("steps", "latent", "r1_every"):
             if getattr(config, name) < 1:
                 raise ValueError(f"{name}: {getattr(config, name)} must be at least 1")
+
+    @classmethod
+    def check_networks(cls, config: Any, networks: Mapping[str, Any]) -> None:
+        size = networks["generator"].conditions.get("z")
+        if size != config.latent:
+            raise ValueError(
+                f"generator.conditions.z: {size}, but method.latent is {config.latent}"
+            )
 
     @classmethod
     def steps_range(cls, config: Any) -> tuple[int, int]:

@@ -24,7 +24,7 @@ class ProgressiveConfig(MethodConfig):
     student_steps: int = 8
     """Steps of the student; the teacher is run at twice as many."""
     weighting: Literal["truncated_snr", "snr_plus_one"] = "truncated_snr"
-    """Weight of the squared x0 error: max(SNR, 1) or SNR + 1 (their Eq. 9 and 10)."""
+    """Weight of the squared x0 error: max(SNR, 1) or SNR + 1 (their Section 4)."""
     guidance: float = 0.0
     """Guidance weight of the teacher."""
 
@@ -52,7 +52,7 @@ class Progressive(Method):
 
     @torch.no_grad()
     def teach(self, xt: Tensor, t: Tensor, s: Tensor, cond: Batch) -> Tensor:
-        """The x0 that takes a student from t to s as two teacher steps do (their Eq. 8)."""
+        """The x0 that takes a student from t to s as two teacher steps do (their Algorithm 2)."""
         middle, path = (s + t) / 2, self.path
         teacher = guide(along(self.teacher, path), self.config.guidance)
         xm = path.step(teacher(xt, t, cond).x0, xt, middle, t)

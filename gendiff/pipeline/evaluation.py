@@ -16,7 +16,7 @@ from gendiff.progress import Reporter
 from gendiff.report.curve import draw_curve
 from gendiff.report.grid import save_grid, save_scatter
 from gendiff.report.table import markdown_table, show_table
-from gendiff.storage import read_json, write_json, write_text
+from gendiff.storage import lock, read_json, user_errors, write_json, write_text
 from gendiff.train import device_of
 
 PER_CLASS = 10
@@ -61,12 +61,9 @@ def evaluate_folder(
 ) -> list[dict[str, Any]]:
     """Evaluate the points that ``evaluation.json`` has not yet, each written as it is done."""
     run, path = read_run(folder), folder / "evaluation.json"
-    weights = check_done(folder)["digests"][f"weights/{run.method_class.speaker}.safetensors"]
+    mark = mark_of(folder, run, draws, evaluator)
     entries = known_points(path)
-    mark = {"weights": weights, "draws": draws, "reference": reference_digest(run.data, evaluator)}
-    have = {
-        Point(e["sampler"], e["steps"], e["guidance"]) for e in entries if mark.items() <= e.items()
-    }
+    have = {place(e) for e in marked(entries, mark)}
     missing = [point for point in points if point not in have]
     if missing:
         model, reference = load(folder).to(device_of(run)), Reference(run.data, evaluator)
@@ -74,23 +71,29 @@ def evaluate_folder(
         with reporter.task(f"{title}: evaluating", cost, verb="evaluated") as task:
             spent = 0
             for point in missing:
+                save_samples(model, point, folder)
                 entry = {"model": folder.name, **evaluate_point(model, reference, point, draws)}
-                entries = [e for e in entries if not same_place(e, entry)]
-                entries.append({**entry, "weights": weights})
+                entries = [e for e in entries if place(e) != point]
+                entries.append({**entry, "weights": mark["weights"]})
                 write_json(path, entries)
                 spent += point.steps
                 task.update(spent)
-        for point in points:
-            save_samples(model, point, folder)
-    return [
-        e
-        for e in entries
-        if mark.items() <= e.items() and Point(e["sampler"], e["steps"], e["guidance"]) in points
-    ]
+    return [e for e in marked(entries, mark) if place(e) in points]
 
 
-def same_place(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    return all(a[key] == b[key] for key in ("sampler", "steps", "guidance"))
+def mark_of(folder: Path, run: RunConfig, draws: int, evaluator: Path | None) -> dict[str, Any]:
+    """What the entries of a stage's present weights, reference and draws have in common."""
+    weights = check_done(folder)["digests"][f"weights/{run.method_class.speaker}.safetensors"]
+    return {"weights": weights, "draws": draws, "reference": reference_digest(run.data, evaluator)}
+
+
+def marked(entries: list[dict[str, Any]], mark: dict[str, Any]) -> list[dict[str, Any]]:
+    """Only figures of the same weights, reference and draws are ever shown together."""
+    return [entry for entry in entries if mark.items() <= entry.items()]
+
+
+def place(entry: dict[str, Any]) -> Point:
+    return Point(entry["sampler"], entry["steps"], entry["guidance"])
 
 
 def save_samples(model: Any, point: Point, folder: Path) -> None:
@@ -101,10 +104,11 @@ def save_samples(model: Any, point: Point, folder: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     n = PER_CLASS * max(classes, 1) if len(shape) == 3 else 1000
     x = model.sample(n, point.steps, sampler=point.sampler, guidance=point.guidance)
-    if len(shape) == 3:
-        save_grid(x, path, PER_CLASS)
-    else:
-        save_scatter(x, path)
+    with user_errors(path):
+        if len(shape) == 3:
+            save_grid(x, path, PER_CLASS)
+        else:
+            save_scatter(x, path)
 
 
 def evaluate_stage(stage: Stage, run_folder: Path, reporter: Reporter, title: str) -> None:
@@ -144,12 +148,16 @@ def evaluate_models(
         }
         run = dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, **asked))
         check(run, str(folder))
+        covered = run.method_class.steps_range(run.method)
+        odd = [k for k in steps or [] if covered and not covered[0] <= k <= covered[1]]
+        if covered and odd:
+            raise UserError(f"{folder}: steps: {odd[0]}; takes {covered[0]} to {covered[1]}.")
         evaluator = evaluator_folder(run, folder.resolve().parent)
         if evaluator:
             check_done(evaluator)
-        entries += evaluate_folder(
-            folder, points_of(run), run.evaluation.draws, reporter, folder.name, evaluator
-        )
+        draws, points = run.evaluation.draws, points_of(run)
+        with lock(folder.resolve().parent / ".locks" / folder.name):
+            entries += evaluate_folder(folder, points, draws, reporter, folder.name, evaluator)
     show_table(entries, None, reporter.console)
     return entries
 
@@ -173,15 +181,21 @@ def judge_evaluator(run: RunConfig, folder: Path) -> None:
 
 def write_summary(pipeline: Pipeline, run_folder: Path, reporter: Reporter) -> None:
     """The table and the curve of all stages that have figures: ``quality.md``, ``quality.png``."""
-    entries, floor = [], None
-    for name in pipeline.stages:
-        found = known_points(run_folder / name / "evaluation.json")
-        entries += [entry for entry in found if "nfe" in entry]
+    entries: list[dict[str, Any]] = []
+    floor = None
+    for name, stage in pipeline.stages.items():
+        folder, run = run_folder / name, stage.run
+        found = known_points(folder / "evaluation.json")
         floor = next((entry["floor"] for entry in found if "floor" in entry), floor)
+        evaluator = evaluator_folder(run, run_folder)
+        if run.method_class.samplers and found and (folder / "done.json").is_file():
+            mark = mark_of(folder, run, run.evaluation.draws, evaluator)
+            entries += [e for e in marked(found, mark) if place(e) in points_of(run)]
     if not entries:
         return
     show_table(entries, floor, reporter.console)
     write_text(run_folder / "quality.md", markdown_table(pipeline.name, entries, floor))
     if all("frechet_distance" in entry for entry in entries):
-        draw_curve(entries, run_folder / "quality.png", floor)
+        with user_errors(run_folder):
+            draw_curve(entries, run_folder / "quality.png", floor)
     reporter.say(f"table: {run_folder / 'quality.md'}   curve: {run_folder / 'quality.png'}")

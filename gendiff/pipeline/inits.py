@@ -47,6 +47,8 @@ def check_init(stage: Stage, pipeline: Pipeline) -> None:
                 f"{where}: {ref.stage} predicts {meanings[0]}, but method.prediction is "
                 f"{meanings[1]}."
             )
+        if meanings[0] == "velocity" and parent.path != stage.run.path:
+            raise UserError(f"{where}: {ref.stage} predicts the velocity of another path.")
         with torch.device("meta"):
             given = build_network(parent, owner(theirs, ref.role)).state_dict()
             wanted = build_network(stage.run, role).state_dict()

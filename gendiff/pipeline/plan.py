@@ -97,7 +97,7 @@ def belongs(name: str, role: str) -> bool:
 def inspect(stage: Stage, folder: Path, plan: dict[str, Step]) -> Step:
     """The state of one stage's folder."""
     record = make_record(stage, folder.parent, plan)
-    waits = [name for name in stage.parents if plan[name].state != "done"]
+    waits = [name for name in stage.needs if plan[name].state != "done"]
 
     def step(state: State, done: int = 0, why: list[str] | None = None) -> Step:
         return Step(stage, folder, record, state, done, why or [], waits)
@@ -119,6 +119,8 @@ def inspect(stage: Stage, folder: Path, plan: dict[str, Step]) -> Step:
             return step("stale", why=why)
         if (folder / "done.json").exists():
             done = check_done(folder)
+            if done["fingerprint"] != old["fingerprint"]:
+                return step("damaged", why=[f"{folder / 'done.json'} is of another run"])
             for name in done["digests"]:
                 check_file(folder, name, done)
             return step("done", done["steps"])

@@ -5,15 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from gendiff.errors import UserError, did_you_mean
+from gendiff.errors import Interrupted, UserError, did_you_mean
 from gendiff.pipeline.evaluation import evaluate_stage, write_summary
-from gendiff.pipeline.plan import Step, make_plan, with_digests
+from gendiff.pipeline.plan import Step, inspect, make_plan, with_digests
 from gendiff.pipeline.stages import Pipeline
 from gendiff.pipeline.ways_out import accept, put_aside, ways_out
 from gendiff.progress import Reporter
 from gendiff.signals import Stop
 from gendiff.storage import lock, make_folder, sweep_temporaries
-from gendiff.train import Job, train_stage
+from gendiff.train import Job, planned, train_stage
 
 
 def run_pipeline(
@@ -46,7 +46,7 @@ def run_pipeline(
         for name in accepted or []:
             with lock(folder / ".locks" / name):
                 step = next(s for s in make_plan(pipeline, folder) if s.stage.name == name)
-                if step.state == "stale":
+                if step.state != "done":
                     accept(step)
                     reporter.say(f"{name}: accepted under the present config")
         for name in rerun or []:
@@ -55,25 +55,25 @@ def run_pipeline(
         plan = make_plan(pipeline, folder)
     steps = [step for step in plan if only in (None, step.stage.name)]
     for step in steps:
-        redone = dry_run and step.stage.name in (rerun or [])
-        if step.state in ("stale", "damaged") and not redone:
-            lines = "; ".join(step.why)
-            raise UserError(f"{step.stage.name}: {step.state}: {lines}.\n{ways_out(step)}")
+        if not (dry_run and step.stage.name in (rerun or [])):
+            refuse_unfit(step)
         if only and step.waits_for:
             raise UserError(f"{only}: waits for {', '.join(step.waits_for)}.")
+    latest = {step.stage.name: step for step in plan}
     for number, step in enumerate(steps, 1):
         title = f"[{number}/{len(steps)}] {step.stage.name}"
         if dry_run:
-            reporter.say(f"{title}: {describe(step)}")
+            again = step.stage.name in (rerun or [])
+            reporter.say(f"{title}: {'to do' if again else describe(step)}")
         else:
-            run_step(step, title, reporter, stop)
+            run_step(step, latest, title, reporter, stop)
     if not dry_run:
         write_summary(pipeline, folder, reporter)
 
 
 def describe(step: Step) -> str:
     """The state in a few words."""
-    total = step.stage.run.trainer.max_steps
+    total = planned(step.stage.run)
     if step.state == "done":
         return "up to date"
     if step.state == "resumable":
@@ -81,10 +81,29 @@ def describe(step: Step) -> str:
     return "to do" if step.state == "missing" else step.state
 
 
-def run_step(step: Step, title: str, reporter: Reporter, stop: Stop) -> None:
-    """Train a stage unless it is done, then evaluate what has not been evaluated."""
+def refuse_unfit(step: Step) -> None:
+    """
+    Raises:
+        UserError: the stage is stale or damaged; with the ways out.
+    """
+    if step.state in ("stale", "damaged"):
+        lines = "; ".join(step.why)
+        raise UserError(f"{step.stage.name}: {step.state}: {lines}.\n{ways_out(step)}")
+
+
+def run_step(
+    step: Step, latest: dict[str, Step], title: str, reporter: Reporter, stop: Stop
+) -> None:
+    """Train a stage unless it is done, then evaluate what has not been evaluated.
+
+    Args:
+        latest: every stage's step; this one's is brought up to date.
+    """
     run_folder, stage = step.folder.parent, step.stage
     with lock(run_folder / ".locks" / stage.name):
+        # again, under the lock: a parent was retrained, or another process was here
+        latest[stage.name] = step = inspect(stage, step.folder, latest)
+        refuse_unfit(step)
         reporter.say(f"{title}: {describe(step)}")
         if step.state == "missing":
             # what a begin that was killed half-way has left
@@ -95,4 +114,7 @@ def run_step(step: Step, title: str, reporter: Reporter, stop: Stop) -> None:
             record = with_digests(step)
             job = Job(stage.run, stage.name, step.folder, step.sources, record)
             train_stage(job, reporter, stop, title)
+            latest[stage.name] = inspect(stage, step.folder, latest)
+            if stop.asked:
+                raise Interrupted(f"stopped after {stage.name}")
         evaluate_stage(stage, run_folder, reporter, title)

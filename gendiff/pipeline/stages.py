@@ -54,6 +54,12 @@ class Stage:
         """Stages of this pipeline that must be done before."""
         return sorted({ref.stage for ref in self.init.values() if not ref.outside})
 
+    @property
+    def needs(self) -> list[str]:
+        """The parents, and the evaluator that measures the stage."""
+        extractor = self.run.evaluation.extractor
+        return [*self.parents, *([extractor] if extractor else [])]
+
 
 @dataclass(frozen=True)
 class Pipeline:

@@ -11,7 +11,7 @@ from gendiff.config import to_yaml
 from gendiff.errors import UserError
 from gendiff.pipeline.plan import Step, with_digests
 from gendiff.progress import Reporter
-from gendiff.storage import read_json, write_json, write_text
+from gendiff.storage import read_json, sha256, write_json, write_text
 from gendiff.weights import differences, explain, read_tensors, weight_file
 
 
@@ -19,7 +19,7 @@ def ways_out(step: Step) -> str:
     """What a stale or damaged stage's owner can do."""
     name = step.stage.name
     ways = [f"--rerun {name} moves the old folder aside and trains it again"]
-    if step.state == "stale":
+    if (step.folder / "done.json").is_file():
         ways.append(f"--accept {name} keeps its weights under the present config")
     return "; ".join([*ways, "or choose another --dir"]) + "."
 
@@ -41,6 +41,7 @@ def accept(step: Step) -> None:
             raise UserError(f"--accept {name}: the weights do not fit: {explain(lines)}.")
     old = read_json(step.folder / "stage.json")
     write_text(step.folder / "config.yaml", to_yaml(run))
+    done["digests"]["config.yaml"] = sha256(step.folder / "config.yaml")
     write_json(step.folder / "done.json", {**done, "fingerprint": step.record["fingerprint"]})
     write_json(
         step.folder / "stage.json",
