@@ -101,9 +101,9 @@ def finished(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
     Raises:
         UserError: not a finished stage, or one whose config was changed since.
     """
-    run, done = read_run(folder), check_done(folder)
-    check_file(folder, "config.yaml", done)
-    return run, done
+    if (folder / "config.yaml").is_file():  # else read_run says that it is no stage at all
+        check_file(folder, "config.yaml", check_done(folder))
+    return read_run(folder), check_done(folder)
 
 
 def owner(method: type[Method], role: str) -> str:

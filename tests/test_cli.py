@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import subprocess
@@ -265,3 +266,33 @@ def test_installed_command(tmp_path, words, code, err):
     assert result.stderr.startswith(err)
     assert bool(result.stdout) == (code == 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_in_the_middle_of_a_checkpoint(refuse, tmp_path, monkeypatch):
+    class Full(io.FileIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fdopen", lambda handle, mode: Full(handle, mode))
+    assert "the disk is full" in refuse("run", *TINY, "--dir", tmp_path)
+    assert finished(tmp_path) == []
+
+
+def test_only_waits_for_the_evaluator(refuse, tmp_path):
+    told = refuse("run", "digits_fewstep", "--only", "teacher", "--dir", tmp_path)
+    assert "teacher: waits for digits_classifier" in told
+
+
+def test_a_config_edited_by_hand_is_not_read(refuse, model):
+    path = model / "config.yaml"
+    text = path.read_text()
+    try:
+        path.write_text(text.replace("prediction: v", "prediction: eps").replace("cosine", "vp"))
+        assert "config.yaml: damaged" in refuse("sample", model, "--steps", 1)
+    finally:
+        path.write_text(text)
+
+
+def test_a_latent_the_generator_does_not_take(refuse, tmp_path):
+    told = refuse("run", "mixture_denoising_gan", "method.latent=16", "--dir", tmp_path)
+    assert "networks.generator.conditions.z: 8" in told
