@@ -149,6 +149,12 @@ class Model:
         return int(getattr(self.method, self.role).nfe)
 
     @property
+    def conditional(self) -> bool:
+        """Whether the network that samples takes labels."""
+        network = self.run.networks[owner(type(self.method), self.role)]
+        return "label" in getattr(network, "conditions", {})
+
+    @property
     def default_steps(self) -> int:
         """Steps to sample with when none are named: what the method or its evaluation says."""
         covered = self.run.method_class.steps_range(self.run.method)
@@ -173,12 +179,14 @@ class Model:
         Raises:
             UserError: an impossible sampler, number of steps or label.
         """
-        classes = self.run.data.classes
+        classes = self.run.data.classes if self.conditional else 0
+        if guidance and not classes:
+            raise UserError("guidance: this model takes no labels, so it cannot be guided.")
         if labels is None and classes:
             labels = torch.arange(n) * classes // n
         if labels is not None and ((labels < 0) | (labels >= classes)).any():
             allowed = f"labels 0 to {classes - 1}" if classes else "no labels"
-            raise UserError(f"label: {self.run.data.name} has {allowed}.")
+            raise UserError(f"label: this model takes {allowed}.")
         parts = []
         for first in range(0, n, self.batch):
             last = min(n, first + self.batch)

@@ -122,7 +122,7 @@ def evaluate_point(model: Model, reference: Reference, point: Point, draws: int)
             len(labels),
             point.steps,
             sampler=point.sampler,
-            labels=labels if model.run.data.classes else None,
+            labels=labels if model.conditional else None,
             guidance=point.guidance,
             seed=SEED + draw,
         )

@@ -97,8 +97,8 @@ def test_mistake_is_told_and_leaves_nothing(refuse, tmp_path, monkeypatch, words
         (["--steps", "-2"], "steps: -2"),
         (["--sampler", "posterior"], "does not fit diffusion, which can use ddim, ancestral"),
         (["--role", "emma"], "has no 'emma'. Did you mean 'ema'?"),
-        (["--label", "3"], "labels 0 to 2"),
-        (["--label", "-1"], "labels 0 to 2"),
+        (["--label", "3"], "this model takes no labels"),
+        (["--label", "-1"], "this model takes no labels"),
         (["-o", "x.jpg"], "x.jpg: samples are saved as"),
     ],
 )

@@ -73,7 +73,7 @@ def evaluate_folder(
             for point in missing:
                 save_samples(model, point, folder)
                 entry = {"model": folder.name, **evaluate_point(model, reference, point, draws)}
-                entries = [e for e in entries if place(e) != point]
+                entries = [e for e in entries if place(e) != point or e["draws"] != draws]
                 entries.append({**entry, "weights": mark["weights"]})
                 write_json(path, entries)
                 spent += point.steps
@@ -190,7 +190,8 @@ def write_summary(pipeline: Pipeline, run_folder: Path, reporter: Reporter) -> N
         evaluator = evaluator_folder(run, run_folder)
         if run.method_class.samplers and found and (folder / "done.json").is_file():
             mark = mark_of(folder, run, run.evaluation.draws, evaluator)
-            entries += [e for e in marked(found, mark) if place(e) in points_of(run)]
+            shown = [e for e in marked(found, mark) if place(e) in points_of(run)]
+            entries += sorted(shown, key=lambda e: (e["sampler"], e["guidance"], e["steps"]))
     if not entries:
         return
     show_table(entries, floor, reporter.console)
