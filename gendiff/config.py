@@ -145,7 +145,7 @@ def compose(raw: Mapping[str, Any], where: str) -> RunConfig:
         rest = {k: v for k, v in raw.items() if k != "seed" and v is not None}
         merged = OmegaConf.merge(OmegaConf.create(schema), OmegaConf.create(rest))
         for section in (*PLAIN, *NAMED):
-            values[section] = OmegaConf.to_object(merged[section])  # type: ignore[index]
+            values[section] = OmegaConf.to_object(merged[section])  # type: ignore[index]  # a DictConfig
         values["networks"] = {r: OmegaConf.to_object(merged.networks[r]) for r in networks}
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""

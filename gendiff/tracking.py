@@ -66,7 +66,7 @@ class TensorBoardTracker:
         from torch.utils.tensorboard import SummaryWriter
 
         # purge_step hides what a killed run had logged beyond its last checkpoint
-        self.writer: Any = SummaryWriter(str(folder), purge_step=resume_step + 1)  # type: ignore[no-untyped-call]
+        self.writer: Any = SummaryWriter(str(folder), purge_step=resume_step + 1)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         for name, value in metrics.items():

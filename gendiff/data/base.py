@@ -122,9 +122,9 @@ class DataModule(LightningDataModule):
     and how to shuffle (``seed``, ``stage``); one pass of the loader is the whole run.
     """
 
-    def __init__(self, dataset: Dataset[Batch], batch_size: int, workers: int = 0) -> None:
+    def __init__(self, dataset: Dataset[Batch], batch_size: int) -> None:
         super().__init__()
-        self.dataset, self.batch_size, self.workers = dataset, batch_size, workers
+        self.dataset, self.batch_size = dataset, batch_size
 
     def train_dataloader(self) -> DataLoader[Batch]:
         if self.trainer is None:
@@ -140,6 +140,4 @@ class DataModule(LightningDataModule):
             self.trainer.global_rank,
             self.trainer.world_size,
         )
-        return DataLoader(
-            self.dataset, batch_sampler=sampler, collate_fn=collate, num_workers=self.workers
-        )
+        return DataLoader(self.dataset, batch_sampler=sampler, collate_fn=collate)

@@ -1,7 +1,7 @@
 """Exact Wasserstein distance between small point sets."""
 
 import torch
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 
