@@ -209,12 +209,6 @@ def check(run: RunConfig, where: str) -> None:
     for weight in run.evaluation.guidance:
         if not math.isfinite(weight):
             raise UserError(f"{where}: evaluation.guidance: {weight} must be finite.")
-    for name in run.evaluation.samplers:
-        if name not in method.samplers:
-            raise UserError(
-                f"{where}: evaluation.samplers: {name!r} does not fit {run.method.name}."
-                f"{did_you_mean(name, method.samplers)}"
-            )
     checks = {
         "data": run.data.check,
         "optim": run.optim.check,
@@ -240,7 +234,13 @@ def check(run: RunConfig, where: str) -> None:
             verify()
         except ValueError as error:
             raise UserError(f"{where}: {section}.{error}.") from None
-    covered, steps = method.steps_range(run.method), run.evaluation.steps
+    steps = run.evaluation.steps
+    for text in run.evaluation.samplers:
+        try:
+            method.sampling(run.method, run.make_path(), text, max(steps, default=1))
+        except ValueError as error:
+            raise UserError(f"{where}: evaluation.samplers: {error}".rstrip(".") + ".") from None
+    covered = method.steps_range(run.method)
     if covered and steps and not any(covered[0] <= k <= covered[1] for k in steps):
         raise UserError(
             f"{where}: evaluation.steps: {steps}; this {run.method.name} model takes "

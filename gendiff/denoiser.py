@@ -1,121 +1,56 @@
-"""Denoiser: a network, the path it was trained on, and what its output means.
-
-Every meaning goes through x0: two formulas a kind, no pairwise conversions.
-"""
+"""Denoiser: a network, the path it was trained on, and what its output means."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
-from typing import Literal, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gendiff.paths import MAX_LOG_SNR, Path, expand
+from gendiff.predictions import Kind, Prediction, Reading
 
-Kind = Literal["x0", "eps", "v", "velocity"]
 Condition = Mapping[str, Tensor]
+X0At = Callable[[int, Tensor, Condition | None], Tensor]
+"""(place in a list of times, x_t, condition) -> x0."""
 
 
-class Prediction:
-    """A network's output at (x_t, t), read as any of x0, eps, v, velocity and score.
-
-    With a = alpha(t) and s = sigma(t): ``x_t = a x0 + s eps``, ``v = a eps - s x0`` (Salimans &
-    Ho 2022; their path has a^2 + s^2 = 1), ``velocity = a' x0 + s' eps`` and
-    ``score = -eps / s``. All have the shape of x_t; t is (B,).
-    """
-
-    def __init__(self, output: Tensor, kind: Kind, xt: Tensor, t: Tensor, path: Path) -> None:
-        self.output, self.kind, self.xt, self.t, self.path = output, kind, xt, t, path
-
-    @cached_property
-    def _scales(self) -> tuple[Tensor, Tensor]:
-        return expand(self.path.alpha(self.t), self.xt), expand(self.path.sigma(self.t), self.xt)
-
-    @cached_property
-    def _rates(self) -> tuple[Tensor, Tensor]:
-        return (
-            expand(self.path.d_alpha(self.t), self.xt),
-            expand(self.path.d_sigma(self.t), self.xt),
-        )
-
-    @cached_property
-    def x0(self) -> Tensor:
-        """The clean data."""
-        out, xt = self.output, self.xt
-        if self.kind == "x0":
-            return out
-        a, s = self._scales
-        if self.kind == "eps":
-            return (xt - s * out) / a
-        if self.kind == "v":
-            return (a * xt - s * out) / (a * a + s * s)
-        da, ds = self._rates
-        return (s * out - ds * xt) / (s * da - ds * a)
-
-    @cached_property
-    def eps(self) -> Tensor:
-        """The noise."""
-        if self.kind == "eps":
-            return self.output
-        a, s = self._scales
-        return (self.xt - a * self.x0) / s
-
-    @cached_property
-    def v(self) -> Tensor:
-        """The rotation of (x0, eps) that v prediction learns."""
-        if self.kind == "v":
-            return self.output
-        a, s = self._scales
-        return (a * self.xt - (a * a + s * s) * self.x0) / s
-
-    @cached_property
-    def velocity(self) -> Tensor:
-        """dx_t/dt of the probability flow."""
-        if self.kind == "velocity":
-            return self.output
-        da, ds = self._rates
-        return da * self.x0 + ds * self.eps
-
-    @cached_property
-    def score(self) -> Tensor:
-        """Gradient of the log-density of x_t."""
-        return -self.eps / self._scales[1]
-
-
-def target(kind: Kind, x0: Tensor, eps: Tensor, t: Tensor, path: Path) -> Tensor:
-    """What a network should put out when x0 and eps are known: the regression target."""
-    if kind == "x0":
-        return x0
-    if kind == "eps":
-        return eps
-    if kind == "v":
-        return expand(path.alpha(t), x0) * eps - expand(path.sigma(t), x0) * x0
-    return path.velocity(x0, eps, t)
-
-
-class DenoiserLike(Protocol):
-    """What samplers ask for: a path, and a `Prediction` at (x_t, t)."""
+class DenoiserLike(ABC):
+    """What samplers ask for: a path, and x0 at (x_t, t)."""
 
     path: Path
 
-    def __call__(self, xt: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction: ...
+    @abstractmethod
+    def __call__(self, xt: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
+        """Predict at x_t, (B, ...), and t, (B,) or ()."""
+
+    def at(self, times: Tensor) -> X0At:
+        """x0 at times known beforehand, (N,): what can be computed once, is."""
+
+        def x0(i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
+            return self(xt, times[i], cond).x0
+
+        return x0
 
 
-class Denoiser:
+class Denoiser(DenoiserLike):
     """A network read along a path.
 
     Args:
-        network: called as ``network(x_t, noise_level, cond)``, noise_level (B,) in [0, 1].
+        network: called as ``network(x, noise_level, cond)``: x is x_t, scaled to about unit size
+            where the path or the kind asks for it, and noise_level (B,) in [0, 1].
         path: gives alpha, sigma and the noise level at t.
-        kind: what the network predicts.
+        reading: what the network predicts, or the name of its kind.
 
     Attributes:
         nfe: network calls so far, the number of function evaluations.
     """
 
-    def __init__(self, network: nn.Module, path: Path, kind: Kind) -> None:
-        self.network, self.path, self.kind, self.nfe = network, path, kind, 0
+    def __init__(self, network: nn.Module, path: Path, reading: Reading | Kind) -> None:
+        self.reading = Reading(reading) if isinstance(reading, str) else reading
+        self.network, self.path, self.nfe = network, path, 0
 
     @staticmethod
     def output_channels(channels: int) -> int:
@@ -125,12 +60,32 @@ class Denoiser:
     def __call__(self, xt: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         """Predict at x_t, (B, ...), and t, (B,) or ()."""
         self.nfe += 1
-        t = t.expand(len(xt))
-        output = self.network(xt, self.path.noise_level(t), dict(cond or {}))
-        return Prediction(output.to(xt.dtype), self.kind, xt, t, self.path)
+        t = t.to(xt.device, torch.promote_types(xt.dtype, torch.float32)).expand(len(xt))
+        scale = self.reading.input_scale(self.path, t)
+        x = xt if scale is None else (expand(scale, xt) * xt).to(xt.dtype)
+        output = self.network(x, self.path.noise_level(t), dict(cond or {}))
+        return Prediction(output.to(xt.dtype), self.reading, xt, t, self.path)
+
+    def at(self, times: Tensor) -> X0At:
+        """x0 at times known beforehand; the coefficients are computed once, in float64."""
+        times = times.detach().cpu().double()
+        levels = self.path.noise_level(times).tolist()
+        p, q = (c.tolist() for c in self.reading.to_x0(self.path, times))
+        scales = self.reading.input_scale(self.path, times)
+        inputs = None if scales is None else scales.tolist()
+
+        def x0(i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
+            self.nfe += 1
+            dtype = torch.promote_types(xt.dtype, torch.float32)
+            level = torch.full((len(xt),), levels[i], dtype=dtype, device=xt.device)
+            x = xt if inputs is None else xt * inputs[i]
+            output = self.network(x, level, cond or {}).to(xt.dtype)
+            return output if p[i] == 0 and q[i] == 1 else combine(p[i], xt, q[i], output)
+
+        return x0
 
 
-class Moved:
+class Moved(DenoiserLike):
     """A denoiser of one path read on another: at equal signal-to-noise ratio x_t only differs in
     scale (Karras et al. 2022, Section 2).
     """
@@ -140,17 +95,39 @@ class Moved:
 
     def __call__(self, xt: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         """Predict x0 at x_t, (B, ...), and t, (B,) or (), of the new path."""
-        own, t = self.denoiser.path, t.expand(len(xt))
-        log_snr = self.path.log_snr(t).clamp(-MAX_LOG_SNR, MAX_LOG_SNR)
-        there = own.inverse_log_snr(log_snr).clamp(max=own.t_max)
-        mine, theirs = (
-            (path.alpha(time) ** 2 + path.sigma(time) ** 2).sqrt()
-            for path, time in ((self.path, t), (own, there))
-        )
-        x0 = self.denoiser(expand(theirs / mine, xt) * xt, there, cond).x0
+        t = t.to(xt.device, torch.promote_types(xt.dtype, torch.float32)).expand(len(xt))
+        there, scale = carry(t, self.path, self.denoiser.path)
+        x0 = self.denoiser((expand(scale, xt) * xt).to(xt.dtype), there, cond).x0
         return Prediction(x0, "x0", xt, t, self.path)
+
+    def at(self, times: Tensor) -> X0At:
+        times = times.detach().cpu().double()
+        there, scale = carry(times, self.path, self.denoiser.path)
+        inner, scales = self.denoiser.at(there), scale.tolist()
+
+        def x0(i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
+            return inner(i, xt * scales[i], cond)
+
+        return x0
 
 
 def along(denoiser: DenoiserLike, path: Path) -> DenoiserLike:
     """The denoiser as one of ``path``: itself if it is."""
     return denoiser if denoiser.path == path else Moved(denoiser, path)
+
+
+def carry(t: Tensor, path: Path, other: Path) -> tuple[Tensor, Tensor]:
+    """The time of another path with the same signal-to-noise ratio, and the factor on x_t."""
+    log_snr = path.log_snr(t).clamp(-MAX_LOG_SNR, MAX_LOG_SNR)
+    there = other.inverse_log_snr(log_snr).clamp(max=other.t_max)
+    return there, other.size(there) / path.size(t)
+
+
+def combine(a: float, x: Tensor, b: float, y: Tensor) -> Tensor:
+    """``a x + b y`` in two passes over memory."""
+    return (x * a).add_(y, alpha=b)
+
+
+def network_of(module: Any) -> nn.Module:
+    """The network of a denoiser; a network itself as it is."""
+    return getattr(module, "network", module)

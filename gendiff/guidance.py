@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gendiff.denoiser import Condition, DenoiserLike, Prediction
+from gendiff.denoiser import Condition, DenoiserLike, X0At, combine
+from gendiff.predictions import Prediction
 
 
-class Guided:
+class Guided(DenoiserLike):
     """A denoiser pushed away from its unconditional prediction.
 
     ``(1 + w) conditional - w unconditional``: w = 0 is the plain conditional model. All
@@ -20,11 +21,22 @@ class Guided:
 
     def __call__(self, xt: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         conditional = self.denoiser(xt, t, cond)
-        rest = {name: value for name, value in (cond or {}).items() if name != "label"}
-        unconditional = self.denoiser(xt, t, rest)
-        w = self.weight
-        output = (1 + w) * conditional.output - w * unconditional.output
-        return Prediction(output, conditional.kind, xt, conditional.t, self.path)
+        unconditional = self.denoiser(xt, t, unlabelled(cond))
+        output = combine(1 + self.weight, conditional.output, -self.weight, unconditional.output)
+        return Prediction(output, conditional.reading, xt, conditional.t, self.path)
+
+    def at(self, times: Tensor) -> X0At:
+        x0, w = self.denoiser.at(times), self.weight
+
+        def mixed(i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
+            return combine(1 + w, x0(i, xt, cond), -w, x0(i, xt, unlabelled(cond)))
+
+        return mixed
+
+
+def unlabelled(cond: Condition | None) -> Condition:
+    """The condition without its label, which networks read as the null label."""
+    return {name: value for name, value in (cond or {}).items() if name != "label"}
 
 
 def guide(denoiser: DenoiserLike, weight: float) -> DenoiserLike:

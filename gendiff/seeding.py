@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -47,6 +47,8 @@ class Draws:
         first: place of the first sample in the global batch; a multiple of ``block``.
         count: samples; the last block may be cut short.
         block: samples per generator.
+        total: samples in the global batch, for what is drawn for all of it at once; by default
+            these samples are all.
     """
 
     def __init__(
@@ -56,10 +58,12 @@ class Draws:
         count: int,
         block: int,
         device: torch.device | str = "cpu",
+        total: int | None = None,
     ) -> None:
         if first % block:
             raise ValueError(f"first sample {first} is not a multiple of the block {block}")
         self.count, self.block, self.device = count, block, torch.device(device)
+        self.parts, self.first, self.total = parts, first, total or first + count
         self.generators = []
         for start in range(first, first + count, block):
             generator = torch.Generator(self.device)
@@ -88,3 +92,27 @@ class Draws:
         """Integers in [low, high), (count,)."""
         u = self._blocks("uniform_", (), torch.float64)
         return (low + (u * (high - low)).long()).clamp_(max=high - 1)
+
+    def antithetic(self) -> Tensor:
+        """Numbers in [0, 1), (count,), that come in pairs u, 1 - u over the global batch."""
+        generator = torch.Generator(self.device)
+        generator.manual_seed(key(*self.parts, "antithetic"))
+        half = torch.empty(-(-self.total // 2), device=self.device)
+        pairs = mirrored(half.uniform_(generator=generator), self.total)
+        return pairs[self.first : self.first + self.count]
+
+
+def mirrored(half: Tensor, total: int) -> Tensor:
+    """(ceil(total / 2),) numbers u followed by their 1 - u, (total,)."""
+    return torch.cat([half, 1 - half])[:total]
+
+
+def sample_noise(
+    seed: int, first: int, n: int, shape: Sequence[int], device: torch.device
+) -> Callable[..., Tensor]:
+    """What samplers call ``noise``: sample i's numbers depend on (seed, first + i, step) alone."""
+
+    def noise(step: int, *size: int) -> Tensor:
+        return Draws([seed, "sample", step, *size], first, n, 1, device).normal(*(size or shape))
+
+    return noise

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gendiff.data.toy import GaussianMixture
-from gendiff.paths import VP, Cosine, Linear
+from gendiff.paths import VE, VP, Cosine, Linear, Trig
 
 torch.set_num_threads(1)
 
@@ -17,9 +17,12 @@ def _seeded():
     torch.manual_seed(0)
 
 
-@pytest.fixture(params=[VP(), Cosine(), Linear()], ids=lambda path: type(path).__name__)
+PATHS = [VP(), Cosine(), Linear(), Trig(0.7), VE()]
+
+
+@pytest.fixture(params=PATHS, ids=lambda path: type(path).__name__)
 def path(request):
-    """Every path."""
+    """Every kind of path that is continuous in time."""
     return request.param
 
 

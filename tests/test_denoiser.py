@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from gendiff.denoiser import Denoiser, Kind, Moved, Prediction, along, target
+from gendiff.denoiser import Denoiser, Moved, along
 from gendiff.guidance import Guided, guide
 from gendiff.networks.mlp import MLP, MLPConfig
-from gendiff.paths import VP, Cosine, Linear
+from gendiff.paths import EDM, VP, Cosine, DiscreteLinear, Trig
+from gendiff.predictions import Kind, Prediction, Reading
 
 KINDS = get_args(Kind)
 
@@ -29,16 +30,17 @@ def labelled():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_target_is_read_in_every_way(path, kind):
-    last = 0.95 if kind == "eps" else 1.0  # eps says nothing where alpha is 0
+    last = 0.95 if kind in ("eps", "score") else 1.0  # they say nothing where alpha is 0
     x0, eps = torch.randn(2, 20, 1, 2, 2, dtype=torch.float64)
-    t = torch.linspace(0.05, last, 20, dtype=torch.float64)
+    t = path.t_max * torch.linspace(0.05, last, 20, dtype=torch.float64)
     a, s = (c.reshape(-1, 1, 1, 1) for c in (path.alpha(t), path.sigma(t)))
     xt = a * x0 + s * eps
-    prediction = Prediction(target(kind, x0, eps, t, path), kind, xt, t, path)
+    reading = Reading(kind, sigma_data=0.6)
+    prediction = Prediction(reading.target(x0, eps, t, path), reading, xt, t, path)
     wanted = {
         "x0": x0,
         "eps": eps,
-        "v": a * eps - s * x0,
+        "v": (a * eps - s * x0) / (a**2 + s**2).sqrt(),
         "velocity": path.velocity(x0, eps, t),
         "score": (a * x0 - xt) / s**2,
     }
@@ -46,7 +48,7 @@ def test_the_target_is_read_in_every_way(path, kind):
         torch.testing.assert_close(getattr(prediction, name), value, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("kind", ["eps", "v", "velocity"])
+@pytest.mark.parametrize("kind", ["eps", "v", "velocity", "score", "edm"])
 def test_x0_is_x_itself_without_noise(path, kind):
     """The boundary condition of consistency models, whatever the network puts out."""
     x, output = torch.randn(2, 5, 2, dtype=torch.float64)
@@ -64,7 +66,8 @@ def test_network_is_told_noise_level_and_conditions(path):
             return x.half()
 
     z = torch.ones(3, 1)
-    prediction = Denoiser(Spy(), path, "x0")(torch.randn(3, 2), torch.tensor(0.25), {"z": z})
+    x = torch.randn(3, 2)
+    prediction = Denoiser(Spy(), path, "x0")(x, torch.tensor(0.25), {"z": z})
     torch.testing.assert_close(seen["level"], path.noise_level(torch.full((3,), 0.25)))
     assert seen["z"] is z
     assert prediction.output.dtype == torch.float32
@@ -106,10 +109,34 @@ def test_calls_are_counted(labelled, weight, calls):
     assert denoiser.nfe == calls
 
 
-@pytest.mark.parametrize("other", [VP(), Cosine(), Linear()], ids=lambda p: type(p).__name__)
+OTHERS = [VP(), Cosine(), Trig(0.5), EDM(), DiscreteLinear()]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=lambda p: type(p).__name__)
 def test_a_denoiser_runs_along_any_other_path(path, other, gm2):
-    t = torch.linspace(0.01, 0.97, 40, dtype=torch.float64)
+    t = path.t_max * torch.linspace(0.01, 0.9, 40, dtype=torch.float64)
     xt = torch.randn(40, 2, dtype=torch.float64)
-    moved = along(gm2.denoiser(other), path)
-    torch.testing.assert_close(moved(xt, t).x0, gm2.denoiser(path)(xt, t).x0)
-    assert (type(moved) is Moved) == (type(path) is not type(other))
+    moved, wanted = along(gm2.denoiser(other), path), gm2.denoiser(path)(xt, t).x0
+    assert (type(moved) is Moved) == (path != other)
+    torch.testing.assert_close(moved(xt, t).x0, wanted)
+    x0_at = moved.at(t)
+    torch.testing.assert_close(torch.cat([x0_at(i, xt[i : i + 1]) for i in range(40)]), wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_computed_once_is_what_is_computed_each_time(path, kind):
+    """`at` against a plain call, through guidance and along another path too."""
+
+    class Network(nn.Module):
+        def forward(self, x, level, cond):
+            return (x * level[:, None] + cond.get("label", torch.ones(1))[:, None]).tanh()
+
+    denoiser = Denoiser(Network(), VP(), Reading(kind, sigma_data=0.7, sigma_min=0.01))
+    times = path.t_max * torch.linspace(0.9, 0.05, 5, dtype=torch.float64)
+    x, cond = torch.randn(4, 3, dtype=torch.float64), {"label": torch.arange(4.0)}
+    for seen in (denoiser, guide(denoiser, 1.5), along(guide(denoiser, 1.5), path)):
+        seen_times = times if seen.path == path else times / path.t_max
+        x0_at = seen.at(seen_times)
+        for i, t in enumerate(seen_times):
+            torch.testing.assert_close(x0_at(i, x, cond), seen(x, t, cond).x0)
+    assert x0_at(0, x.float(), cond).dtype == torch.float32

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from gendiff.data.base import DataConfig, Rows
-from gendiff.denoiser import Condition, Prediction
+from gendiff.denoiser import Condition, DenoiserLike
 from gendiff.paths import Path, expand
+from gendiff.predictions import Prediction
 from gendiff.seeding import key
 
 
@@ -76,7 +77,7 @@ class GaussianMixture:
         return ExactDenoiser(self, path)
 
 
-class ExactDenoiser:
+class ExactDenoiser(DenoiserLike):
     """The closed-form denoiser of a mixture; float64 in, float64 out."""
 
     def __init__(self, mixture: GaussianMixture, path: Path) -> None:
@@ -85,7 +86,7 @@ class ExactDenoiser:
     def __call__(self, xt: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         """Predict x0 at x_t, (B, d), and t, (B,) or ()."""
         self.nfe += 1
-        t = t.expand(len(xt))
+        t = t.to(xt).expand(len(xt))
         a, s = self.path.alpha(t), self.path.sigma(t)
         log, offset, variance = self.mixture._log_joint(xt, a, s)
         stds, means = self.mixture.stds.to(xt), self.mixture.means.to(xt)

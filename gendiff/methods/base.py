@@ -16,14 +16,17 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gendiff import averages, registry
-from gendiff.denoiser import Condition, Denoiser, DenoiserLike, Kind
+from gendiff import averages
+from gendiff.denoiser import Condition, Denoiser, network_of
 from gendiff.errors import UserError
 from gendiff.guidance import guide
 from gendiff.optim import OptimConfig, lr_factor, make_optimizer, set_lr
 from gendiff.paths import Cosine, Path
-from gendiff.samplers.grid import Noise, time_grid
-from gendiff.seeding import Draws, block_size, key, reseed
+from gendiff.predictions import Kind, Reading, check_prediction
+from gendiff.samplers.steps import Noise
+from gendiff.sampling import ANY_DENOISER, Sampling
+from gendiff.seeding import Draws, block_size, key, reseed, sample_noise
+from gendiff.training_times import check_even_times
 
 Batch = dict[str, Tensor]
 
@@ -33,6 +36,8 @@ class MethodConfig:
     name: str
     prediction: Kind = "v"
     """What the student's output means."""
+    sigma_data: float = 0.5
+    """Standard deviation of the data, for edm prediction and weighting."""
     label_dropout: float = 0.0
     """Share of labels hidden in training, so that the student can be guided."""
 
@@ -45,6 +50,7 @@ class Method(LightningModule):
     - ``roles``: names of its networks; ``frozen``: those among them that never learn.
     - ``averages``: average -> role that it follows.
     - ``samplers``: names it can be sampled with, the default first; empty for an evaluator.
+    - ``even_times``: trained at evenly spaced times, so these are its only grid and path.
     - ``speaker``: role (or average) that samples unless another is asked for.
     - ``trains_on``: a product of another stage whose rows are the batches, instead of the data.
     - ``products``: what it makes instead of training (see `produce`).
@@ -66,7 +72,8 @@ class Method(LightningModule):
     roles: ClassVar[tuple[str, ...]] = ("student",)
     frozen: ClassVar[tuple[str, ...]] = ()
     averages: ClassVar[dict[str, str]] = {"ema": "student"}
-    samplers: ClassVar[tuple[str, ...]] = ("ddim", "ancestral")
+    samplers: ClassVar[tuple[str, ...]] = ANY_DENOISER
+    even_times: ClassVar[bool] = False
     speaker: ClassVar[str] = "ema"
     trains_on: ClassVar[str | None] = None
     products: ClassVar[tuple[str, ...]] = ()
@@ -121,7 +128,7 @@ class Method(LightningModule):
     @classmethod
     def wrap(cls, role: str, network: nn.Module, path: Path, config: Any) -> Any:
         """What a role's network becomes: a Denoiser, unless the method says otherwise."""
-        return Denoiser(network, path, config.prediction)
+        return Denoiser(network, path, Reading(config.prediction, config.sigma_data))
 
     @classmethod
     def channels(cls, role: str, shape: Sequence[int], config: Any) -> tuple[int, int]:
@@ -137,11 +144,23 @@ class Method(LightningModule):
         """
         if not 0 <= getattr(config, "label_dropout", 0) <= 1:
             raise ValueError(f"label_dropout: {config.label_dropout} must be in [0, 1]")
-        # eps says nothing about x0 where alpha is 0
-        last = torch.tensor(path.t_max)
-        if getattr(config, "prediction", None) == "eps" and path.alpha(last) == 0:
-            name = type(path).__name__
-            raise ValueError(f"prediction: eps does not fit {name}, whose alpha ends at 0")
+        if hasattr(config, "prediction"):
+            check_prediction(config.prediction, config.sigma_data, path)
+        if cls.even_times:
+            check_even_times(config.name, path)
+
+    @classmethod
+    def sampling(cls, config: Any, path: Path, text: str | None, steps: int) -> Sampling:
+        """The sampler that a user asks for (see `Sampling.parse`), or else the default.
+
+        Raises:
+            ValueError: the method cannot be sampled so; the message says what it can.
+        """
+        if not cls.samplers:
+            raise ValueError(f"{config.name} cannot be sampled")
+        sampling = Sampling.parse(text or cls.samplers[0], cls.samplers)
+        sampling.check(path, steps, cls.even_times)
+        return sampling
 
     @classmethod
     def check_networks(cls, config: Any, networks: Mapping[str, Any]) -> None:
@@ -211,14 +230,10 @@ class Method(LightningModule):
         part, world = count // self.accumulate, self.trainer.world_size
         block = block_size(count * world)
         parts: list[dict[str, Tensor]] = []
+        drawn_for = (self.seed, self.stage, self.batches_done, role)
         for start in range(0, count, part):
-            self.draw = Draws(
-                (self.seed, self.stage, self.batches_done, role),
-                self.global_rank * count + start,
-                part,
-                block,
-                self.device,
-            )
+            first = self.global_rank * count + start
+            self.draw = Draws(drawn_for, first, part, block, self.device, count * world)
             losses = self.loss({k: v[start : start + part] for k, v in batch.items()}, role)
             self.manual_backward(losses["loss"] / self.accumulate)
             parts.append({name: value.detach() for name, value in losses.items()})
@@ -245,11 +260,6 @@ class Method(LightningModule):
 
     # ---- sampling ----------------------------------------------------------------------------
 
-    def grid(self, sampler: str, steps: int, start: float) -> Tensor:
-        """The times a sampler visits, (steps + 1,), noisy to clean."""
-        times = time_grid(self.path, steps, device=self.device)
-        return times * (start / self.path.t_max)
-
     @torch.no_grad()
     def sample(
         self,
@@ -267,34 +277,23 @@ class Method(LightningModule):
 
         Sample i depends on (seed, first + i) alone, so any split into batches draws the same.
 
+        Args:
+            sampler: a name, with settings, path and grid if need be (see `Sampling`).
+
         Raises:
             UserError: this method cannot be sampled so; the message says what it can.
         """
-        sampler = sampler or next(iter(self.samplers), "")
-        if sampler not in self.samplers:
-            can = f"can use {', '.join(self.samplers)}" if self.samplers else "cannot be sampled"
-            raise UserError(f"sampler: {sampler!r} does not fit {self.config.name}, which {can}.")
-        low, high = self.steps_range(self.config) or (1, max(1, steps))
-        if not low <= steps <= high:
-            what = f"{low} to {high}" if self.steps_range(self.config) else "at least 1"
+        covered = self.steps_range(self.config)
+        if steps < 1 or (covered and not covered[0] <= steps <= covered[1]):
+            what = f"{covered[0]} to {covered[1]}" if covered else "at least 1"
             raise UserError(f"steps: {steps}; this {self.config.name} model takes {what}.")
+        try:
+            sampling = self.sampling(self.config, self.path, sampler, steps)
+        except ValueError as error:
+            raise UserError(f"sampler: {error}") from None
 
-        def noise(step: int, *shape: int) -> Tensor:
-            draws = Draws([seed, "sample", step, *shape], first, n, 1, self.device)
-            return draws.normal(*(shape or self.shape))
-
+        noise = sample_noise(seed, first, n, self.shape, self.device)
         cond = {} if labels is None else {"label": labels.to(self.device)}
         x, start = self.start(n, cond, noise)
-        speaker: DenoiserLike = getattr(self, role or self.speaker)
-        times = self.grid(sampler, steps, start)
-        return registry.lookup("samplers", sampler)(guide(speaker, guidance), x, times, cond, noise)
-
-
-def network_of(module: Any) -> nn.Module:
-    """The network of a role, whether wrapped or not."""
-    return getattr(module, "network", module)
-
-
-def mean_square(error: Tensor) -> Tensor:
-    """Per-sample mean, (B,)."""
-    return error.square().flatten(1).mean(1)
+        denoiser = guide(getattr(self, role or self.speaker), guidance)
+        return sampling.run(denoiser, x, steps, cond, noise, start)

@@ -44,6 +44,7 @@ class Consistency(Method):
     Config = ConsistencyConfig
     roles = ("student", "teacher")
     frozen = ("teacher",)
+    even_times = True
     samplers = ("consistency",)
     student: Denoiser
     teacher: Denoiser

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gendiff.denoiser import Denoiser, Kind
+from gendiff.denoiser import Denoiser
 from gendiff.methods.base import Batch, Method, MethodConfig
 from gendiff.paths import Path, expand
+from gendiff.predictions import Kind
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class DenoisingGAN(Method):
     roles = ("critic", "generator")
     averages = {"generator_ema": "generator"}
     samplers = ("posterior",)
+    even_times = True
     speaker = "generator_ema"
     generator: Generator
     critic: nn.Module

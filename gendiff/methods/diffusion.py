@@ -2,44 +2,100 @@
 
 Ho, Jain & Abbeel, "Denoising Diffusion Probabilistic Models", NeurIPS 2020, Algorithm 1, in
 continuous time (Song et al. 2021) on any Gaussian path; with a linear path and velocity
-prediction it is rectified flow (Liu et al. 2023, Eq. 1).
+prediction it is rectified flow (Liu et al. 2023, Eq. 1). docs/training.md says which choices of
+path, prediction, times and weight are which papers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from gendiff.denoiser import Denoiser, target
-from gendiff.methods.base import Batch, Method, MethodConfig, mean_square
+from gendiff.denoiser import Denoiser
+from gendiff.loss_weights import Weight, check_weight, mean_square, output_weight
+from gendiff.methods.base import Batch, Method, MethodConfig
+from gendiff.paths import Path
+from gendiff.training_times import LossSecondMoment, TimesKind, draw_times
 
-FIRST = 1e-5
-"""Share of the path's range at which the training times begin."""
+BINS = 100
+"""Of the times drawn by importance, where the path is continuous."""
+MEANS = {"log_normal": (-1.2, 1.2), "logit_normal": (0.0, 1.0)}
+"""Mean and standard deviation of the published choices: EDM's, Stable Diffusion 3's."""
 
 
 @dataclass(frozen=True)
 class DiffusionConfig(MethodConfig):
     name: str = "diffusion"
+    times: TimesKind | None = None
+    """How times are drawn; none takes the path's own way."""
+    times_mean: float | None = None
+    """Of the normal behind log_normal (-1.2 unless given) and logit_normal (0)."""
+    times_std: float | None = None
+    """Of the normal behind log_normal (1.2 unless given) and logit_normal (1)."""
+    weight: Weight = "simple"
+    """Weight of the squared error by noise level."""
+    min_snr_gamma: float = 5.0
+    """Cap of the min_snr weight."""
     label_dropout: float = 0.1
     """Share of labels hidden in training, so that the model learns guidance."""
 
 
 class Diffusion(Method):
-    """Diffusion and flow matching: regress the prediction at uniform times."""
+    """Diffusion and flow matching: regress the prediction at random times."""
 
     Config = DiffusionConfig
     student: Denoiser
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.times: Any = self.config.times or self.path.training_times
+        if self.times == "importance":
+            self.importance = LossSecondMoment(self.path.steps or BINS)
+            self.seen: list[tuple[Tensor, Tensor]] = []
+
+    @classmethod
+    def check(cls, config: Any, path: Path) -> None:
+        super().check(config, path)
+        check_weight(config.weight, config.times or path.training_times, path)
+        if config.times_std is not None and not config.times_std > 0:
+            raise ValueError(f"times_std: {config.times_std} must be positive")
+        if not config.min_snr_gamma > 0:
+            raise ValueError(f"min_snr_gamma: {config.min_snr_gamma} must be positive")
 
     def couple(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Pairs of data and noise, each (B, ...): independent here."""
         return batch["x0"], self.draw.normal(*self.shape)
 
+    def draw_times(self) -> tuple[Tensor, Tensor | None]:
+        """Times, (B,), and the weights that undo what they favour."""
+        if self.times == "importance":
+            return self.importance.draw(self.path, self.draw)
+        mean, std = MEANS.get(self.times, (0.0, 1.0))
+        mean = mean if self.config.times_mean is None else self.config.times_mean
+        std = std if self.config.times_std is None else self.config.times_std
+        return draw_times(self.times, self.path, self.draw, mean, std), None
+
     def loss(self, batch: Batch, role: str) -> dict[str, Tensor]:
+        config, path, student = self.config, self.path, self.student
         x0, eps = self.couple(batch)
-        # some velocities are infinite at t = 0 itself
-        t = self.draw.uniform().clamp(min=FIRST) * self.path.t_max
-        xt = self.path.add_noise(x0, eps, t)
-        prediction = self.student(xt, t, self.condition(batch))
-        wanted = target(prediction.kind, x0, eps, t, self.path)
-        return {"loss": mean_square(prediction.output - wanted).mean()}
+        t, undo = self.draw_times()
+        output = student(path.add_noise(x0, eps, t), t, self.condition(batch)).output
+        error = mean_square(output - student.reading.target(x0, eps, t, path))
+        if config.weight != "simple":
+            error = error * output_weight(
+                config.weight, student.reading, path, t, config.min_snr_gamma
+            )
+        if undo is not None:
+            self.seen.append((t, error.detach()))
+            error = error * undo
+        return {"loss": error.mean()}
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Losses are remembered once a batch, so that its parts are drawn alike."""
+        if self.times == "importance":
+            t, losses = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
+            self.importance.update(self.path, t, losses)
+            self.seen.clear()

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from gendiff.denoiser import Denoiser, along
 from gendiff.guidance import guide
-from gendiff.methods.base import Batch, Method, MethodConfig, mean_square
+from gendiff.loss_weights import mean_square, x0_weight
+from gendiff.methods.base import Batch, Method, MethodConfig
 from gendiff.paths import Path, expand
 
 
@@ -35,6 +36,7 @@ class Progressive(Method):
     Config = ProgressiveConfig
     roles = ("student", "teacher")
     frozen = ("teacher",)
+    even_times = True
     samplers = ("ddim",)
     student: Denoiser
     teacher: Denoiser
@@ -68,6 +70,5 @@ class Progressive(Method):
         t, s = path.t_max * i / steps, path.t_max * (i - 1) / steps
         xt = path.add_noise(x0, self.draw.normal(*self.shape), t)
         error = self.student(xt, t, cond).x0 - self.teach(xt, t, s, cond)
-        snr = path.log_snr(t).exp()
-        weight = snr.clamp(min=1) if self.config.weighting == "truncated_snr" else snr + 1
+        weight = x0_weight(self.config.weighting, path.log_snr(t).exp())
         return {"loss": (weight * mean_square(error)).mean()}

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gendiff.denoiser import Kind
 from gendiff.methods.base import Batch
 from gendiff.methods.diffusion import Diffusion, DiffusionConfig
+from gendiff.predictions import Kind
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,6 @@ class Reflow(Diffusion):
 
     Config = ReflowConfig
     trains_on = "pairs"
-    samplers = ("ddim",)
 
     def couple(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Each noise with where the teacher's ODE took it (Eq. 1)."""

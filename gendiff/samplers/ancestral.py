@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from gendiff.denoiser import Condition, DenoiserLike
-from gendiff.samplers.grid import Noise, fresh_noise
+from gendiff.samplers.steps import Noise, combine, fresh_noise, numbers, on_cpu
 
 
 def ancestral(
@@ -14,18 +16,26 @@ def ancestral(
     times: Tensor,
     cond: Condition | None = None,
     noise: Noise | None = None,
+    variance: Literal["small", "large"] = "small",
 ) -> Tensor:
-    """Draw x_s from q(x_s | x_t, x0 predicted), step by step (Eq. 6 and 7, small variance).
+    """Draw x_s from q(x_s | x_t, x0 predicted), step by step (Eq. 6 and 7).
 
     Args:
         x: (B, ...) at ``times[0]``.
         times: (steps + 1,), noisy to clean.
-        noise: noise(step) -> like x; the last step to t = 0 adds none.
+        noise: noise(step) -> like x; a step to t = 0 adds none.
+        variance: of the posterior (``small``, right for data that are one point), or of the
+            forward step (``large``, right for data that are normal) (their Section 3.2).
     """
-    path, noise = denoiser.path, noise or fresh_noise(x)
-    weights_x0, weights_xt, variances = path.posterior(times[1:], times[:-1])
-    stds = variances.sqrt()
-    for step in range(len(times) - 1):
-        x0 = denoiser(x, times[step], cond).x0
-        x = weights_x0[step] * x0 + weights_xt[step] * x + stds[step] * noise(step)
+    noise, times = noise or fresh_noise(x), on_cpu(times)
+    s, t = times[1:], times[:-1]
+    on_x0, on_x, variances = denoiser.path.posterior(s, t)
+    if variance == "large":
+        variances = denoiser.path.transition(s, t)[1] * (s > 0)
+    ps, qs, stds = numbers(on_x0, on_x, variances.sqrt())
+    x0_at = denoiser.at(times)
+    for i, std in enumerate(stds):
+        x = combine(qs[i], x, ps[i], x0_at(i, x, cond))
+        if std:
+            x = x.add_(noise(i), alpha=std)
     return x

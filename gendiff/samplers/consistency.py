@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from gendiff.denoiser import Condition, DenoiserLike
-from gendiff.samplers.grid import Noise, fresh_noise
+from gendiff.samplers.steps import Noise, combine, fresh_noise, numbers, on_cpu
 
 
 def consistency(
@@ -14,21 +15,23 @@ def consistency(
     times: Tensor,
     cond: Condition | None = None,
     noise: Noise | None = None,
+    t_min: float = 0.0,
 ) -> Tensor:
-    """Jump to x0, add fresh noise up to the next time, jump again.
-
-    Their x + sqrt(t^2 - t_min^2) z on the sigma scale is alpha(t) x0 + sigma(t) z on a path; the
-    jumps here end at t = 0 rather than at t_min.
+    """Jump to the clean end, add fresh noise up to the next time, jump again.
 
     Args:
         x: (B, ...) at ``times[0]``.
-        times: (steps + 1,), noisy to clean.
+        times: (steps + 1,), noisy to clean; the last is where the last jump lands, and is not
+            visited.
         noise: noise(step) -> like x.
+        t_min: where the jumps end. The authors' is 0.002 on VE, and their added noise
+            sqrt(t^2 - t_min^2) is the path's own from ``t_min`` to t.
     """
-    path, noise = denoiser.path, noise or fresh_noise(x)
-    alphas, sigmas = path.alpha(times), path.sigma(times)
-    x0 = denoiser(x, times[0], cond).x0
-    for step in range(1, len(times) - 1):
-        x = alphas[step] * x0 + sigmas[step] * noise(step)
-        x0 = denoiser(x, times[step], cond).x0
+    noise, times = noise or fresh_noise(x), on_cpu(times)
+    scales, variances = denoiser.path.transition(torch.full_like(times, t_min), times)
+    kept, stds = numbers(scales, variances.clamp(min=0).sqrt())
+    x0_at = denoiser.at(times)
+    x0 = x0_at(0, x, cond)
+    for i in range(1, len(times) - 1):
+        x0 = x0_at(i, combine(kept[i], x0, stds[i], noise(i)), cond)
     return x0

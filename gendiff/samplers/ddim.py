@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gendiff.denoiser import Condition, DenoiserLike
-from gendiff.samplers.grid import Noise, fresh_noise
+from gendiff.samplers.steps import Noise, combine, fresh_noise, numbers, on_cpu
 
 
 def ddim(
@@ -23,14 +23,16 @@ def ddim(
         times: (steps + 1,), noisy to clean.
         noise: noise(step) -> like x, used when eta > 0.
     """
-    path, noise = denoiser.path, noise or fresh_noise(x)
+    path, noise, times = denoiser.path, noise or fresh_noise(x), on_cpu(times)
     alphas, sigmas = path.alpha(times), path.sigma(times)
     _, _, variances = path.posterior(times[1:], times[:-1])
     stds = eta * variances.sqrt()
-    directions = (sigmas[1:] ** 2 - stds**2).clamp(min=0).sqrt()
-    for step in range(len(times) - 1):
-        prediction = denoiser(x, times[step], cond)
-        x = alphas[step + 1] * prediction.x0 + directions[step] * prediction.eps
-        if eta:
-            x = x + stds[step] * noise(step)
+    # the part of x_s that keeps the direction of eps = (x_t - alpha x0) / sigma
+    kept = (sigmas[1:] ** 2 - stds**2).clamp(min=0).sqrt() / sigmas[:-1]
+    on_x, on_x0, on_noise = numbers(kept, alphas[1:] - kept * alphas[:-1], stds)
+    x0_at = denoiser.at(times)
+    for i, std in enumerate(on_noise):
+        x = combine(on_x[i], x, on_x0[i], x0_at(i, x, cond))
+        if std:
+            x = x.add_(noise(i), alpha=std)
     return x

@@ -2,54 +2,100 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+import math
+from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from gendiff.paths import MAX_LOG_SNR, Path
+from gendiff.paths import Path
+
+GridKind = Literal["uniform", "quadratic", "log_snr", "karras"]
+GRIDS: tuple[str, ...] = get_args(GridKind)
+
+RHO = 7.0
+"""Of Karras et al. 2022, Eq. 5."""
+LEAST_LOG_SNR = -12.0
+"""Where grids over the signal-to-noise ratio start on paths that end in noise alone."""
 
 
-class Noise(Protocol):
-    """Standard normal numbers of a step: like x, or (B, *shape) when a shape is given."""
+def _relative_sigma(path: Path, t: Tensor) -> Tensor:
+    """sigma / alpha."""
+    return (-path.log_snr(t).clamp(min=LEAST_LOG_SNR) / 2).exp()
 
-    def __call__(self, step: int, *shape: int) -> Tensor: ...
+
+EVEN_IN: dict[str, tuple[Callable[[Path, Tensor], Tensor], Callable[[Path, Tensor], Tensor]]] = {
+    "uniform": (lambda path, t: t, lambda path, y: y),
+    "quadratic": (lambda path, t: t.sqrt(), lambda path, y: y**2),
+    "log_snr": (
+        lambda path, t: path.log_snr(t).clamp(min=LEAST_LOG_SNR),
+        lambda path, y: path.inverse_log_snr(y),
+    ),
+    "karras": (
+        lambda path, t: _relative_sigma(path, t) ** (1 / RHO),
+        lambda path, y: path.inverse_log_snr(-2 * RHO * y.log()),
+    ),
+}
+"""What each grid is evenly spaced in, as a function of the time, and back."""
 
 
 def time_grid(
     path: Path,
     steps: int,
-    kind: Literal["uniform", "log_snr"] = "uniform",
+    kind: str | None = None,
     t_end: float = 0.0,
+    t_start: float | None = None,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype = torch.float64,
 ) -> Tensor:
-    """Times (steps + 1,), from ``path.t_max`` down to ``t_end``.
+    """Times (steps + 1,), from ``t_start`` down to ``t_end``.
+
+    Samplers turn times into coefficients once, before their loop: leave them in float64 on the
+    CPU, wherever the samples live.
 
     Args:
-        kind: evenly spaced in t, or in log-SNR (which needs ``t_end`` > 0; a start where alpha
-            is 0 is moved to log-SNR -20).
+        kind: evenly spaced in t (``uniform``), in its root (``quadratic``, DDIM), in log-SNR
+            (``log_snr``, DPM-Solver), or in (sigma / alpha)^(1/7) (``karras``, EDM); the path's
+            own where none is given.
+        t_end: the last two kinds never reach t = 0: with ``t_end`` = 0 they go to the path's
+            ``t_min`` in steps - 1 steps, and from there to 0 in one (Karras et al. 2022).
+        t_start: the path's ``t_max`` unless given. Where alpha is 0, the last two kinds start at
+            log-SNR -12 instead.
 
     Raises:
-        ValueError: fewer than one step, or a log-SNR grid that ends at t = 0.
+        ValueError: fewer than one step, an unknown kind, times out of order, or a discrete chain
+            that would be visited twice at a step.
     """
+    kind = kind or path.grid
+    t_start = path.t_max if t_start is None else t_start
     if steps < 1:
         raise ValueError(f"steps is {steps}; a sampler takes at least 1")
-    start, end = torch.tensor([path.t_max, t_end], dtype=torch.float64)
-    if kind == "uniform":
-        times = torch.linspace(path.t_max, t_end, steps + 1, dtype=torch.float64)
-    else:
-        if t_end <= 0:
-            raise ValueError("a log_snr grid needs t_end > 0")
-        first, last = path.log_snr(start).clamp(min=-MAX_LOG_SNR), path.log_snr(end)
-        share = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-        times = path.inverse_log_snr(first + share * (last - first))
-        times[-1] = t_end
-    return times.to(device, dtype)
-
-
-def fresh_noise(x: Tensor) -> Noise:
-    """The default for ``noise``: PyTorch's global generator."""
-    return lambda step, *shape: (
-        torch.randn_like(x) if not shape else x.new_empty(len(x), *shape).normal_()
+    if kind not in EVEN_IN:
+        raise ValueError(f"grid {kind!r} is unknown; there are {', '.join(GRIDS)}")
+    if not 0 <= t_end < t_start <= path.t_max:
+        raise ValueError(f"times must have 0 <= {t_end} < {t_start} <= {path.t_max}")
+    forth, back = EVEN_IN[kind]
+    jumps = t_end == 0 and kind in ("log_snr", "karras")
+    inner = steps - jumps
+    last = min(path.t_min, t_start) if jumps else t_end
+    ends = torch.tensor([t_start, last], dtype=torch.float64)
+    first, final = forth(path, ends)
+    times = back(
+        path, first + torch.linspace(0, 1, inner + 1, dtype=torch.float64) * (final - first)
     )
+    if inner:
+        times[-1] = last
+        if math.isfinite(float(path.log_snr(ends[0]))):
+            times[0] = t_start
+    else:
+        times = ends[:1]
+    if jumps:
+        times = torch.cat([times, torch.zeros(1, dtype=torch.float64)])
+    if path.steps is not None:
+        times = times.round()
+        if (times.diff() >= 0).any():
+            raise ValueError(
+                f"steps is {steps}: a {kind} grid visits a step of the chain of {path.steps} twice"
+            )
+    return times.to(device, dtype)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from gendiff.denoiser import Condition
-from gendiff.samplers.grid import Noise, fresh_noise
+from gendiff.samplers.steps import Noise, combine, fresh_noise, numbers, on_cpu
 
 
 def posterior(
@@ -25,11 +25,13 @@ def posterior(
         times: (steps + 1,), noisy to clean.
         noise: noise(step) -> like x, noise(step, k) -> (B, k).
     """
-    path, noise = generator.path, noise or fresh_noise(x)
-    weights_x0, weights_xt, variances = path.posterior(times[1:], times[:-1])
-    stds = variances.sqrt()
-    for step in range(len(times) - 1):
-        z = noise(step, generator.latent)
-        x0 = generator(x, times[step], {**(cond or {}), "z": z}).x0
-        x = weights_x0[step] * x0 + weights_xt[step] * x + stds[step] * noise(step)
+    noise, times = noise or fresh_noise(x), on_cpu(times)
+    on_x0, on_x, variances = generator.path.posterior(times[1:], times[:-1])
+    ps, qs, stds = numbers(on_x0, on_x, variances.sqrt())
+    x0_at = generator.at(times)
+    for i, std in enumerate(stds):
+        x0 = x0_at(i, x, {**(cond or {}), "z": noise(i, generator.latent)})
+        x = combine(qs[i], x, ps[i], x0)
+        if std:
+            x = x.add_(noise(i), alpha=std)
     return x

@@ -1,0 +1,123 @@
+"""How training draws its times.
+
+Every kind gives each sample a time and a weight of its own, 1 but where the times were drawn by
+importance. Times lie in (0, t_max]: some predictions are infinite at t = 0 itself.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from gendiff.paths import Path
+from gendiff.seeding import Draws
+
+TimesKind = Literal["uniform", "antithetic", "log_snr", "log_normal", "logit_normal", "importance"]
+FIRST = 1e-5
+"""Share of the path's range at which times begin."""
+LEAST_LOG_SNR = -12.0
+"""Where log-SNR is drawn from on paths that end in noise alone."""
+
+
+def draw_times(
+    kind: TimesKind, path: Path, draw: Draws, mean: float = 0.0, std: float = 1.0
+) -> Tensor:
+    """Times of a batch, (B,) float32.
+
+    Args:
+        kind: ``uniform``; ``antithetic``: in pairs u, 1 - u over the global batch (Ho et al. 2020
+            and TDPM, code); ``log_snr``: uniform in log-SNR; ``log_normal``: ln(sigma / alpha)
+            normal (Karras et al. 2022, Table 1); ``logit_normal``: logit of t / t_max normal
+            (Esser et al. 2024, Section 3.1).
+        mean, std: of the normal.
+    """
+    if kind == "log_normal":
+        return _kept(path, path.inverse_log_snr(-2 * (mean + std * draw.normal())))
+    if kind == "logit_normal":
+        return _kept(path, path.t_max * (mean + std * draw.normal()).sigmoid())
+    if kind == "log_snr":
+        ends = torch.tensor([path.t_max, path.t_min], dtype=torch.float64)
+        low, high = path.log_snr(ends).clamp(min=LEAST_LOG_SNR).tolist()
+        return _kept(path, path.inverse_log_snr(low + (high - low) * draw.uniform()))
+    return at_share(path, draw.antithetic() if kind == "antithetic" else draw.uniform())
+
+
+def at_share(path: Path, u: Tensor) -> Tensor:
+    """The time at a share u in [0, 1] of the path's range; an integer of a discrete chain."""
+    if path.steps is not None:
+        return (u * path.steps).floor().clamp(max=path.steps - 1) + 1
+    return u.clamp(min=FIRST) * path.t_max
+
+
+def _kept(path: Path, t: Tensor) -> Tensor:
+    """Times within the path's range."""
+    if path.steps is not None:
+        return t.round().clamp(1, path.steps)
+    return t.clamp(FIRST * path.t_max, path.t_max)
+
+
+def check_even_times(method: str, path: Path) -> None:
+    """Refuse a path on which a method cannot train at evenly spaced times.
+
+    Raises:
+        ValueError: the message begins with the key.
+    """
+    if path.grid != "uniform" or path.steps is not None:
+        raise ValueError(
+            f"name: {method} takes evenly spaced times, which {type(path).__name__} does not offer "
+            "its student (its teacher may have any path)"
+        )
+
+
+class LossSecondMoment(nn.Module):
+    """Times drawn where losses are large (Nichol & Dhariwal 2021, Section 3.3 and code).
+
+    The range of times is cut into bins; a bin's probability is the root of the mean square of its
+    last losses, mixed with a little of the uniform. Until every bin has its full history, times
+    are uniform. State is the history: buffers, so a checkpoint holds it.
+
+    Args:
+        bins: of equal width in time; on a discrete chain, its steps.
+        history: losses kept a bin.
+        uniform: share of the uniform distribution.
+    """
+
+    losses: Tensor
+    counts: Tensor
+
+    def __init__(self, bins: int, history: int = 10, uniform: float = 0.001) -> None:
+        super().__init__()
+        self.bins, self.history, self.uniform = bins, history, uniform
+        self.register_buffer("losses", torch.zeros(bins, history, dtype=torch.float64))
+        self.register_buffer("counts", torch.zeros(bins, dtype=torch.long))
+
+    def probabilities(self) -> Tensor:
+        """Of the bins, (bins,) float64."""
+        if (self.counts < self.history).any():
+            return torch.full_like(self.losses[:, 0], 1 / self.bins)
+        weights = self.losses.square().mean(1).sqrt()
+        return weights / weights.sum() * (1 - self.uniform) + self.uniform / self.bins
+
+    def draw(self, path: Path, draw: Draws) -> tuple[Tensor, Tensor]:
+        """Times (B,), and weights (B,) that leave the expected loss as it is."""
+        p = self.probabilities()
+        edges = p.cumsum(0)
+        u = draw.uniform().double() * edges[-1]
+        bins = torch.searchsorted(edges, u, right=True).clamp(max=self.bins - 1)
+        inside = ((u - (edges - p)[bins]) / p[bins]).clamp(0, 1 - 1e-9)
+        t = at_share(path, (bins + inside) / self.bins).float()
+        return t, (1 / (self.bins * p[bins])).float()
+
+    def update(self, path: Path, t: Tensor, losses: Tensor) -> None:
+        """Add losses, (B,), seen at times t, (B,), in the order of the samples."""
+        share = (t - 1) / path.t_max if path.steps is not None else t / path.t_max
+        bins = (share.double() * self.bins + 1e-6).long().clamp(max=self.bins - 1)
+        for bin_, loss in zip(bins.tolist(), losses.double().tolist(), strict=True):
+            if self.counts[bin_] == self.history:
+                self.losses[bin_] = self.losses[bin_].roll(-1)
+                self.losses[bin_, -1] = loss
+            else:
+                self.losses[bin_, self.counts[bin_]] = loss
+                self.counts[bin_] += 1
