@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from gendiff.curricula import ict_scales
 from gendiff.denoiser import Denoiser, along
 from gendiff.guidance import guide
 from gendiff.methods.base import Batch, Method, MethodConfig
@@ -64,8 +65,10 @@ class Consistency(Method):
         """Steps of the trajectory at this point of training (iCT)."""
         first, last = self.config.first_intervals, self.config.intervals
         stages = math.ceil(math.log2(last / first)) + 1
-        stage = self.batches_done * stages // self.max_steps
-        return min(first * 2**stage, last)
+        # up to a power of two, so that `last` is reached; in parts of a batch, so that no stage is
+        # cut short by rounding
+        done, steps = self.batches_done * stages, self.max_steps * stages
+        return min(ict_scales(done, steps, first, first * 2 ** (stages - 1)) - 1, last)
 
     @torch.no_grad()
     def follow(self, xt: Tensor, t: Tensor, s: Tensor, cond: Batch) -> Tensor:

@@ -388,6 +388,8 @@ def test_pseudo_huber_in_closed_form(d):
         (4, 16, [4] * 4 + [8] * 4 + [16] * 4),
         (16, 16, [16] * 12),
         (4, 12, [4] * 4 + [8] * 4 + [12] * 4),  # not a power of two times the first
+        (4, 7, [4] * 6 + [7] * 6),
+        (2, 32, [2] * 3 + [4] * 2 + [8] * 3 + [16] * 2 + [32] * 2),  # stages of 2.4 batches
     ],
 )
 def test_curriculum_doubles_up_to_the_last(first, last, wanted):
