@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,25 +16,32 @@ X0At = Callable[[int, Tensor, Condition | None], Tensor]
 """(place in a list of times, x_t, condition) -> x0."""
 
 
-class DenoiserLike(ABC):
-    """What samplers ask for: a path, and x0 at (x_t, t)."""
+class DenoiserLike(Protocol):
+    """What samplers ask for: a path, and a `Prediction` at (x_t, t).
+
+    One that also has ``at(times)``, as `x0_at` returns it, is spared computing the same
+    coefficients at every step.
+    """
 
     path: Path
 
-    @abstractmethod
-    def __call__(self, xt: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
-        """Predict at x_t, (B, ...), and t, (B,) or ()."""
-
-    def at(self, times: Tensor) -> X0At:
-        """x0 at times known beforehand, (N,): what can be computed once, is."""
-
-        def x0(i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
-            return self(xt, times[i], cond).x0
-
-        return x0
+    def __call__(self, xt: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction: ...
 
 
-class Denoiser(DenoiserLike):
+def x0_at(denoiser: DenoiserLike, times: Tensor) -> X0At:
+    """x0 at times known beforehand, (N,): what can be computed once, is."""
+    prepare = getattr(denoiser, "at", None)
+    if prepare:
+        return prepare(times)
+
+    def x0(i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
+        t = times[i].to(xt.device, torch.promote_types(xt.dtype, torch.float32))
+        return denoiser(xt, t, cond).x0
+
+    return x0
+
+
+class Denoiser:
     """A network read along a path.
 
     Args:
@@ -85,7 +91,7 @@ class Denoiser(DenoiserLike):
         return x0
 
 
-class Moved(DenoiserLike):
+class Moved:
     """A denoiser of one path read on another: at equal signal-to-noise ratio x_t only differs in
     scale (Karras et al. 2022, Section 2).
     """
@@ -103,7 +109,7 @@ class Moved(DenoiserLike):
     def at(self, times: Tensor) -> X0At:
         times = times.detach().cpu().double()
         there, scale = carry(times, self.path, self.denoiser.path)
-        inner, scales = self.denoiser.at(there), scale.tolist()
+        inner, scales = x0_at(self.denoiser, there), scale.tolist()
 
         def x0(i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
             return inner(i, xt * scales[i], cond)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gendiff.denoiser import Condition, DenoiserLike, X0At, combine
+from gendiff.denoiser import Condition, DenoiserLike, X0At, combine, x0_at
 from gendiff.predictions import Prediction
 
 
-class Guided(DenoiserLike):
+class Guided:
     """A denoiser pushed away from its unconditional prediction.
 
     ``(1 + w) conditional - w unconditional``: w = 0 is the plain conditional model. All
@@ -26,7 +26,7 @@ class Guided(DenoiserLike):
         return Prediction(output, conditional.reading, xt, conditional.t, self.path)
 
     def at(self, times: Tensor) -> X0At:
-        x0, w = self.denoiser.at(times), self.weight
+        x0, w = x0_at(self.denoiser, times), self.weight
 
         def mixed(i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
             return combine(1 + w, x0(i, xt, cond), -w, x0(i, xt, unlabelled(cond)))

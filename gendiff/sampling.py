@@ -137,7 +137,7 @@ class Sampling:
         return self.function(denoiser, x, times, cond, noise, **self.settings)
 
 
-class Rehearsal(DenoiserLike):
+class Rehearsal:
     """A denoiser of nothing, to see whether a sampler runs at all."""
 
     latent = 1

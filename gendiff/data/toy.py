@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gendiff.data.base import DataConfig, Rows
-from gendiff.denoiser import Condition, DenoiserLike
+from gendiff.denoiser import Condition
 from gendiff.paths import Path, expand
 from gendiff.predictions import Prediction
 from gendiff.seeding import key
@@ -77,7 +77,7 @@ class GaussianMixture:
         return ExactDenoiser(self, path)
 
 
-class ExactDenoiser(DenoiserLike):
+class ExactDenoiser:
     """The closed-form denoiser of a mixture; float64 in, float64 out."""
 
     def __init__(self, mixture: GaussianMixture, path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from gendiff.denoiser import Condition, DenoiserLike
+from gendiff.denoiser import Condition, DenoiserLike, x0_at
 from gendiff.samplers.steps import Noise, combine, fresh_noise, numbers, on_cpu
 
 
@@ -33,9 +33,9 @@ def ancestral(
     if variance == "large":
         variances = denoiser.path.transition(s, t)[1] * (s > 0)
     ps, qs, stds = numbers(on_x0, on_x, variances.sqrt())
-    x0_at = denoiser.at(times)
+    predict = x0_at(denoiser, times)
     for i, std in enumerate(stds):
-        x = combine(qs[i], x, ps[i], x0_at(i, x, cond))
+        x = combine(qs[i], x, ps[i], predict(i, x, cond))
         if std:
             x = x.add_(noise(i), alpha=std)
     return x

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gendiff.denoiser import Condition, DenoiserLike
+from gendiff.denoiser import Condition, DenoiserLike, x0_at
 from gendiff.samplers.steps import Noise, combine, fresh_noise, numbers, on_cpu
 
 
@@ -30,8 +30,8 @@ def consistency(
     noise, times = noise or fresh_noise(x), on_cpu(times)
     scales, variances = denoiser.path.transition(torch.full_like(times, t_min), times)
     kept, stds = numbers(scales, variances.clamp(min=0).sqrt())
-    x0_at = denoiser.at(times)
-    x0 = x0_at(0, x, cond)
+    predict = x0_at(denoiser, times)
+    x0 = predict(0, x, cond)
     for i in range(1, len(times) - 1):
-        x0 = x0_at(i, combine(kept[i], x0, stds[i], noise(i)), cond)
+        x0 = predict(i, combine(kept[i], x0, stds[i], noise(i)), cond)
     return x0

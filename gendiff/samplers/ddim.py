@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gendiff.denoiser import Condition, DenoiserLike
+from gendiff.denoiser import Condition, DenoiserLike, x0_at
 from gendiff.samplers.steps import Noise, combine, fresh_noise, numbers, on_cpu
 
 
@@ -30,9 +30,9 @@ def ddim(
     # the part of x_s that keeps the direction of eps = (x_t - alpha x0) / sigma
     kept = (sigmas[1:] ** 2 - stds**2).clamp(min=0).sqrt() / sigmas[:-1]
     on_x, on_x0, on_noise = numbers(kept, alphas[1:] - kept * alphas[:-1], stds)
-    x0_at = denoiser.at(times)
+    predict = x0_at(denoiser, times)
     for i, std in enumerate(on_noise):
-        x = combine(on_x[i], x, on_x0[i], x0_at(i, x, cond))
+        x = combine(on_x[i], x, on_x0[i], predict(i, x, cond))
         if std:
             x = x.add_(noise(i), alpha=std)
     return x

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from gendiff.denoiser import Condition, DenoiserLike
+from gendiff.denoiser import Condition, DenoiserLike, x0_at
 from gendiff.samplers.exponential import Places, multistep, singlestep
 from gendiff.samplers.steps import Noise, combine, continuous, fresh_noise, on_cpu
 
@@ -90,11 +90,11 @@ def dpmpp_2m_sde(
         noise: noise(step) -> like x.
     """
     noise, times = noise or fresh_noise(x), on_cpu(times)
-    at, x0_at = Places(denoiser.path, times, "x0"), denoiser.at(times)
+    at, predict = Places(denoiser.path, times, "x0"), x0_at(denoiser, times)
     before: Tensor | None = None
     for t in range(len(times) - 1):
         s = t + 1
-        x0, h = x0_at(t, x, cond), -at.k(t, s)
+        x0, h = predict(t, x, cond), -at.k(t, s)
         slope = x0
         if before is not None and not at.endless(t, s):
             slope = x0.add(x0 - before, alpha=h / at.k(t, t - 1) / 2)

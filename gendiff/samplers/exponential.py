@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gendiff.denoiser import Condition, DenoiserLike
+from gendiff.denoiser import Condition, DenoiserLike, x0_at
 from gendiff.paths import Path
 from gendiff.samplers.steps import combine
 
@@ -101,20 +101,20 @@ def singlestep(
         visited += path.inverse_log_snr(torch.tensor(inner, dtype=torch.float64)).tolist()
         sizes.append(size)
     every = torch.tensor([*visited, float(times[-1])], dtype=torch.float64)
-    at, x0_at, t = Places(path, every, expanded), denoiser.at(every), 0
+    at, predict, t = Places(path, every, expanded), x0_at(denoiser, every), 0
     for size in sizes:
         s = t + size
-        x0 = x0_at(t, x, cond)
+        x0 = predict(t, x, cond)
         end = at.ddim(x, x0, t, s)
         if size > 1:
             m, near = at.read(x, x0, t), at.ddim(x, x0, t, t + 1)
-            slope = at.read(near, x0_at(t + 1, near, cond), t + 1) - m
+            slope = at.read(near, predict(t + 1, near, cond), t + 1) - m
             if size == 2:
                 end.add_(slope, alpha=-at.scale(s) * phi1(at.k(t, s)))
             else:
                 far = at.ddim(x, x0, t, t + 2)
                 far.add_(slope, alpha=-at.scale(t + 2) * 2 * phi2(at.k(t, t + 2)))
-                slope = at.read(far, x0_at(t + 2, far, cond), t + 2) - m
+                slope = at.read(far, predict(t + 2, far, cond), t + 2) - m
                 end.add_(slope, alpha=-at.scale(s) * 1.5 * phi2(at.k(t, s)))
         x, t = end, s
     return x
@@ -133,12 +133,12 @@ def multistep(
     Source: DPM-Solver++, Algorithm 2, and for order 3 the authors' code. The first steps have
     lower order, so the third order is second overall.
     """
-    at, x0_at = Places(denoiser.path, times, expanded), denoiser.at(times)
+    at, predict = Places(denoiser.path, times, expanded), x0_at(denoiser, times)
     steps = len(times) - 1
     past: list[Tensor] = []
     for t in range(steps):
         s = t + 1
-        x0 = x0_at(t, x, cond)
+        x0 = predict(t, x, cond)
         m, x = at.read(x, x0, t), at.ddim(x, x0, t, s)
         possible = min(order, t + 1, steps - t if steps < SHORT else order)
         if possible > 1 and not at.endless(t, s):

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from gendiff.denoiser import Condition, DenoiserLike
+from gendiff.denoiser import Condition, DenoiserLike, x0_at
 from gendiff.paths import Path
 from gendiff.samplers.steps import (
     Noise,
@@ -41,9 +41,9 @@ def euler(
     """
     times = on_cpu(times)
     us, ws = numbers(*slopes(denoiser.path, times[:-1]))
-    x0_at, ends = denoiser.at(times), times[1:].tolist()
+    predict, ends = x0_at(denoiser, times), times[1:].tolist()
     for i, dt in enumerate(times.diff().tolist()):
-        x0 = x0_at(i, x, cond)
+        x0 = predict(i, x, cond)
         if ends[i] == 0:
             return x0
         x = combine(1 + dt * us[i], x, dt * ws[i], x0)
@@ -91,17 +91,17 @@ def heun(
     kept, stds = numbers(scales, churn_noise * variances.clamp(min=0).sqrt())
     u1, w1 = numbers(*slopes(path, here))
     u2, w2 = numbers(*slopes(path, there))
-    x0_at = denoiser.at(torch.stack([here, there], 1).flatten())
+    predict = x0_at(denoiser, torch.stack([here, there], 1).flatten())
     moved, ends = (here != times[:-1]).tolist(), there.tolist()
     for i, dt in enumerate((there - here).tolist()):
         if moved[i]:
             x = combine(kept[i], x, stds[i], noise(i))
-        x0 = x0_at(2 * i, x, cond)
+        x0 = predict(2 * i, x, cond)
         if ends[i] == 0:
             return x0
         first = combine(u1[i], x, w1[i], x0)
         guess = x.add(first, alpha=dt)
-        second = combine(u2[i], guess, w2[i], x0_at(2 * i + 1, guess, cond))
+        second = combine(u2[i], guess, w2[i], predict(2 * i + 1, guess, cond))
         x = x.add(first.add_(second), alpha=dt / 2)
     return x
 
@@ -129,12 +129,13 @@ def midpoint(
     u1, w1 = numbers(*slopes(denoiser.path, here))
     u2, w2 = numbers(*slopes(denoiser.path, middle))
     halves, wholes = numbers(middle - here, there - here)
-    x0_at, ends = denoiser.at(torch.stack([here, middle], 1).flatten()), there.tolist()
+    predict = x0_at(denoiser, torch.stack([here, middle], 1).flatten())
+    ends = there.tolist()
     for i, (half, whole) in enumerate(zip(halves, wholes, strict=True)):
-        x0 = x0_at(2 * i, x, cond)
+        x0 = predict(2 * i, x, cond)
         if ends[i] == 0:
             return x0
         guess = combine(1 + half * u1[i], x, half * w1[i], x0)
-        slope = combine(u2[i], guess, w2[i], x0_at(2 * i + 1, guess, cond))
+        slope = combine(u2[i], guess, w2[i], predict(2 * i + 1, guess, cond))
         x = x.add(slope, alpha=whole)
     return x

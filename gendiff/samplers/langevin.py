@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gendiff.denoiser import Condition, DenoiserLike
+from gendiff.denoiser import Condition, DenoiserLike, x0_at
 from gendiff.paths import Path
 from gendiff.samplers.steps import Noise, combine, fresh_noise, numbers, on_cpu
 
@@ -51,14 +51,14 @@ def langevin(
     noise, times = noise or fresh_noise(x), on_cpu(times)
     on_x, on_x0, on_noise = _walk(denoiser.path, times, size)
     rescaled = denoiser.path.alpha(times)
-    x0_at = denoiser.at(times)
+    predict = x0_at(denoiser, times)
     for i in range(len(times) - 1):
         for walk in range(walks):
-            x0 = x0_at(i, x, cond)
+            x0 = predict(i, x, cond)
             x = combine(on_x[i], x, on_x0[i], x0).add_(noise(i * walks + walk), alpha=on_noise[i])
         if i + 2 < len(times) and rescaled[i] > 0:
             x = x * float(rescaled[i + 1] / rescaled[i])
-    return x0_at(len(times) - 2, x, cond)
+    return predict(len(times) - 2, x, cond)
 
 
 def predictor_corrector(
@@ -94,14 +94,14 @@ def predictor_corrector(
     weights_x0, weights_x, variances = denoiser.path.posterior(times[1:], times[:-1])
     ps, qs, stds = numbers(weights_x0, weights_x, variances.sqrt())
     on_x, on_x0, on_noise = _walk(denoiser.path, times, share)
-    x0_at, last = denoiser.at(times), len(times) - 2
+    predict, last = x0_at(denoiser, times), len(times) - 2
     for i, std in enumerate(stds):
         first = i * (corrections + 1)
-        x = combine(qs[i], x, ps[i], x0_at(i, x, cond))
+        x = combine(qs[i], x, ps[i], predict(i, x, cond))
         if std:
             x.add_(noise(first), alpha=std)
         for j in range(corrections if i < last else 0):
-            x0 = x0_at(i + 1, x, cond)
+            x0 = predict(i + 1, x, cond)
             x = combine(on_x[i + 1], x, on_x0[i + 1], x0)
             x.add_(noise(first + 1 + j), alpha=on_noise[i + 1])
     return x

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gendiff.denoiser import Condition
+from gendiff.denoiser import Condition, x0_at
 from gendiff.samplers.steps import Noise, combine, fresh_noise, numbers, on_cpu
 
 
@@ -28,9 +28,9 @@ def posterior(
     noise, times = noise or fresh_noise(x), on_cpu(times)
     on_x0, on_x, variances = generator.path.posterior(times[1:], times[:-1])
     ps, qs, stds = numbers(on_x0, on_x, variances.sqrt())
-    x0_at = generator.at(times)
+    predict = x0_at(generator, times)
     for i, std in enumerate(stds):
-        x0 = x0_at(i, x, {**(cond or {}), "z": noise(i, generator.latent)})
+        x0 = predict(i, x, {**(cond or {}), "z": noise(i, generator.latent)})
         x = combine(qs[i], x, ps[i], x0)
         if std:
             x = x.add_(noise(i), alpha=std)
