@@ -34,7 +34,7 @@ def test_set_holds_what_its_config_says(name):
     )
     assert (x0.dtype, label.dtype, x0.shape) == (torch.float32, torch.int64, (4000, 2))
     assert 0.7 * BOUNDS[name] < x0.abs().max() <= BOUNDS[name]
-    assert x0.mean(0).abs().max() < 0.1
+    assert x0.mean(0).abs().max() < 0.15  # the spiral's own is 0.13
     assert label.unique().tolist() == [*range(max(1, CLASSES[name]))]
     assert config.classes == CLASSES[name]
     # no point is in both halves

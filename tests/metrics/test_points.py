@@ -1,6 +1,7 @@
 """Figures of points: the energy distance and the modes covered."""
 
 import math
+from typing import Any
 
 import pytest
 import scipy.stats
@@ -32,17 +33,17 @@ def mean_distance(shift: float, scale: float) -> float:
 
 
 def test_energy_of_two_gaussians_without_bias() -> None:
-    # Sets of 5 and 8: means over all pairs would be 0.4 too high.
+    # Sets of 5 and 8: means over all pairs would be 0.3 too high.
     x, y = normal(3000, 5, 1, seed=0), 0.5 * normal(3000, 8, 1, seed=1) + 1
     values = torch.tensor([energy_distance(a, b) for a, b in zip(x, y, strict=True)])
     across = mean_distance(1.0, 1.25**0.5)
     expected = 2 * across - mean_distance(0.0, 2**0.5) - mean_distance(0.0, 0.5**0.5)
     assert values.mean().item() == pytest.approx(expected, abs=0.04)
-    assert values.std() / len(values) ** 0.5 < 0.012
+    assert values.std() / len(values) ** 0.5 < 0.013
 
 
 def test_energy_in_several_dimensions() -> None:
-    # On the axes of space, with Euclidean distances: 2 · 5 - (10 + 13) / 2 over pairs.
+    # Two points a set, all on axes: each set has a single distance within, 10 and 13.
     x, y = torch.tensor([[0.0, 0, 3], [0, 0, -7]]), torch.tensor([[5.0, 0, 0], [0, 12, 0]])
     across = (34**0.5 + 153**0.5 + 74**0.5 + 193**0.5) / 4
     assert energy_distance(x, y) == pytest.approx(2 * across - 10 - 13, rel=1e-12)
@@ -70,8 +71,8 @@ POINTS = torch.tensor(
     ("settings", "covered", "good"),
     [({}, 2, 3), ({"least": 2}, 1, 3), ({"radius": 3.3}, 3, 7), ({"radius": 0.1}, 0, 0)],
 )
-def test_modes_of_points_made_by_hand(settings: dict[str, float], covered: int, good: int) -> None:
-    modes = modes_covered(POINTS, MEANS, STDS, **settings)  # type: ignore[arg-type]
+def test_modes_of_points_made_by_hand(settings: dict[str, Any], covered: int, good: int) -> None:
+    modes = modes_covered(POINTS, MEANS, STDS, **settings)
     assert (modes.covered, modes.high_quality, modes.divergence) == (covered, good / 8, None)
 
 
