@@ -23,7 +23,13 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from gendiff import registry
 from gendiff.build import Model, check_done, load_evaluator
-from gendiff.metrics import FrechetDistance, KernelDistance, wasserstein2
+from gendiff.metrics import (
+    FrechetDistance,
+    KernelDistance,
+    energy_distance,
+    modes_covered,
+    wasserstein2,
+)
 
 SEED = 2**20
 """First sampling seed of evaluations, away from those a user is likely to look at."""
@@ -53,6 +59,7 @@ class Reference:
         dataset = registry.lookup("data", data.name)(data)
         self.train: dict[str, Tensor] = dataset.train.columns
         self.real: dict[str, Tensor] = dataset.held_out.columns
+        self.mixture = getattr(dataset, "mixture", None)
         self.evaluator = load_evaluator(evaluator) if evaluator else None
         self.digest = reference_digest(data, evaluator)
         self.features, _ = self.see(self.real["x0"])
@@ -79,8 +86,20 @@ class Reference:
             accuracy.update(logits.mT, labels[:, None].expand(-1, logits.shape[1]))
             figures["class_accuracy"] = float(accuracy.compute())
         else:
-            n = min(len(x), len(self.real["x0"]))
-            figures["wasserstein2"] = wasserstein2(x[:n], self.real["x0"][:n])
+            figures |= self.measure_points(x)
+        return figures
+
+    def measure_points(self, x: Tensor) -> dict[str, float]:
+        """Figures of the data themselves: exact distances, and modes where these are known."""
+        x, real = x.flatten(1), self.real["x0"].flatten(1)
+        n = min(len(x), len(real))
+        figures = {
+            "wasserstein2": wasserstein2(x[:n], real[:n]),
+            "energy_distance": energy_distance(x, real),
+        }
+        if self.mixture is not None:
+            modes = modes_covered(x, self.mixture.means, self.mixture.stds)
+            figures |= {"modes_covered": modes.covered, "high_quality": modes.high_quality}
         return figures
 
     def floor(self) -> dict[str, float]:

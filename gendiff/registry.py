@@ -59,8 +59,12 @@ TABLE: dict[str, dict[str, str]] = {
         "rk45": "gendiff.samplers.adaptive:rk45",
     },
     "data": {
+        "checkerboard": "gendiff.data.toy.sets:Checkerboard",
         "digits": "gendiff.data.digits:Digits",
-        "mixture": "gendiff.data.toy:Mixture",
+        "gaussians25": "gendiff.data.toy.sets:Gaussians25",
+        "mixture": "gendiff.data.toy.sets:Mixture",
+        "moons": "gendiff.data.toy.sets:Moons",
+        "swiss_roll": "gendiff.data.toy.sets:SwissRoll",
     },
     "metrics": {
         "frechet_distance": "gendiff.metrics.frechet:FrechetDistance",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gendiff.denoiser import Prediction
+from gendiff.predictions import Prediction
 from gendiff.samplers import ancestral, consistency, ddim, posterior, time_grid
 
 N = 10_000

@@ -40,7 +40,11 @@ class DataConfig:
 
 
 class Data(Protocol):
-    """A data set's two halves. ``train`` is learned from; ``held_out`` only measures."""
+    """A data set's two halves. ``train`` is learned from; ``held_out`` only measures.
+
+    A set whose truth is a Gaussian mixture may offer it as ``mixture``, with ``means`` (K, d) and
+    ``stds`` (K,): evaluation then counts its modes.
+    """
 
     Config: ClassVar[type[Any]]
     train: Dataset[Batch]

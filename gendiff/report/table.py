@@ -8,8 +8,12 @@ FIGURES = {
     "frechet_distance": "Fréchet distance",
     "kernel_distance": "kernel distance",
     "wasserstein2": "2-Wasserstein",
+    "energy_distance": "energy distance",
+    "modes_covered": "modes covered",
+    "high_quality": "high quality",
     "class_accuracy": "class accuracy",
 }
+SHARES = {"class_accuracy", "high_quality"}
 
 
 def rows(entries: list[dict[str, Any]], floor: dict[str, float] | None) -> list[list[str]]:
@@ -29,11 +33,11 @@ def rows(entries: list[dict[str, Any]], floor: dict[str, float] | None) -> list[
 
 
 def number(entry: dict[str, Any], name: str) -> str:
-    """``12.3 ± 0.4``, accuracies in per cent; empty where there is no figure."""
+    """``12.3 ± 0.4``, shares in per cent; empty where there is no figure."""
     if name not in entry:
         return ""
     value, half = entry[name], entry.get(f"{name}_interval")
-    if name == "class_accuracy":
+    if name in SHARES:
         return f"{100 * value:.1f} %" + (f" ± {100 * half:.1f}" if half is not None else "")
     digits = 2 if value >= 1 else 4
     return f"{value:.{digits}f}" + (f" ± {half:.{digits}f}" if half is not None else "")
