@@ -23,7 +23,7 @@ from gendiff.denoiser import Condition, DenoiserLike, along, carry
 from gendiff.errors import did_you_mean
 from gendiff.paths import Path
 from gendiff.predictions import Prediction
-from gendiff.samplers.grid import GRIDS, time_grid
+from gendiff.samplers.grid import GRIDS, SPACING, time_grid
 from gendiff.samplers.steps import needs_continuous_time
 
 ANY_DENOISER = (
@@ -43,7 +43,7 @@ ANY_DENOISER = (
 """Samplers for denoisers trained at every noise level, the default first."""
 
 SHARED = {"denoiser", "x", "times", "cond", "noise"}
-FORM = re.compile(r"(?P<name>\w+)(\((?P<settings>[^()]*)\))?(@(?P<where>[\w.]+))?")
+FORM = re.compile(r"(?P<name>\w+)(\((?P<settings>[^()]*)\))?(@(?P<where>[\w.,]+))?")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Sampling:
         settings = _settings(form["settings"] or "", name, function)
         path, grid = None, None
         for word in (form["where"] or "").split(".") if form["where"] else []:
-            if word in GRIDS and grid is None:
+            if grid is None and (word in GRIDS or SPACING.fullmatch(word)):
                 grid = word
             elif word in registry.names("paths") and path is None and grid is None:
                 path = registry.lookup("paths", word)()

@@ -14,7 +14,7 @@ from gendiff.denoiser import Condition, DenoiserLike, along
 from gendiff.paths import Trig
 from gendiff.samplers.steps import Noise, combine, continuous, on_cpu
 
-LAST = 1e-4
+LAST = 1e-5
 """Angle from which a run to t = 0 jumps to x0; what that misses is of the order of its square."""
 
 

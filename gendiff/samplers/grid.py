@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from gendiff.paths import Path
+from gendiff.paths import Path, spaced
 
 GridKind = Literal["uniform", "quadratic", "log_snr", "karras"]
 GRIDS: tuple[str, ...] = get_args(GridKind)
+
+SPACING = re.compile(r"ddim\d+|\d+(,\d+)*")
+"""Subsets of a discrete chain."""
 
 RHO = 7.0
 """Of Karras et al. 2022, Eq. 5."""
@@ -57,7 +61,8 @@ def time_grid(
     Args:
         kind: evenly spaced in t (``uniform``), in its root (``quadratic``, DDIM), in log-SNR
             (``log_snr``, DPM-Solver), or in (sigma / alpha)^(1/7) (``karras``, EDM); the path's
-            own where none is given.
+            own where none is given. On a discrete chain also a spaced subset of its steps, such
+            as ``ddim25`` or ``10,15,20`` (see `gendiff.paths.spaced`).
         t_end: the last two kinds never reach t = 0: with ``t_end`` = 0 they go to the path's
             ``t_min`` in steps - 1 steps, and from there to 0 in one (Karras et al. 2022).
         t_start: the path's ``t_max`` unless given. Where alpha is 0, the last two kinds start at
@@ -71,6 +76,8 @@ def time_grid(
     t_start = path.t_max if t_start is None else t_start
     if steps < 1:
         raise ValueError(f"steps is {steps}; a sampler takes at least 1")
+    if path.steps is not None and SPACING.fullmatch(kind):
+        return _subset(path.steps, steps, kind).to(device, dtype)
     if kind not in EVEN_IN:
         raise ValueError(f"grid {kind!r} is unknown; there are {', '.join(GRIDS)}")
     if not 0 <= t_end < t_start <= path.t_max:
@@ -99,3 +106,11 @@ def time_grid(
                 f"steps is {steps}: a {kind} grid visits a step of the chain of {path.steps} twice"
             )
     return times.to(device, dtype)
+
+
+def _subset(chain: int, steps: int, spacing: str) -> Tensor:
+    """The times of a spaced subset: index k, from 0, is our k + 1; then 0."""
+    visited = [k + 1 for k in reversed(spaced(chain, spacing))]
+    if len(visited) != steps:
+        raise ValueError(f"steps is {steps}: {spacing} takes {len(visited)}")
+    return torch.tensor([*visited, 0], dtype=torch.float64)
