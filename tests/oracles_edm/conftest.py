@@ -1,4 +1,4 @@
-"""What the comparisons share: tolerance classes, the two mixtures, and the authors' names of them."""
+"""What the comparisons share: tolerance classes, and the two mixtures with their names there."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""EDM against the authors' code (Karras et al. 2022, NVlabs/edm 008a4e5): grids, samplers, scalings,
-losses.
+"""EDM against the code of its authors (Karras et al. 2022, NVlabs/edm 008a4e5).
 
 Their x is x0 + sigma eps and their time sigma: our `EDM` path. Their ablations scale x by s(t) and
 choose sigma(t): our path with alpha = s and sigma = s sigma, so sigma / alpha is their sigma.
