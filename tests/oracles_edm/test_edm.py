@@ -180,7 +180,7 @@ def test_ablation_grid_of_iddpm(same):
     every = relative(path, torch.arange(1000, -1, -1).double())
     every = every[(every >= 0.002) & (every <= 81)]
     places = ((len(every) - 1) / 17 * torch.arange(18).double()).round().long()
-    same(every[places], THEIRS["ablation_sigmas_iddpm_18"], "S32")
+    same(every[places], THEIRS["ablation_sigmas_iddpm_18"], "X64")
 
 
 @pytest.mark.parametrize(
