@@ -23,7 +23,8 @@ from gendiff.training_times import LossSecondMoment
 SUBSETS = json.loads((Path(__file__).parents[1] / "oracles" / "iddpm.json").read_text())
 CHAINS = {"linear": DiscreteLinear, "cosine": DiscreteCosine}
 SCHEDULES = pytest.mark.parametrize("schedule", CHAINS)
-PRECISIONS = pytest.mark.parametrize("precision", ["f32", "f64"])
+KINDS = {"f32": (torch.float32, "S32"), "f64": (torch.float64, "X64")}
+PRECISIONS = pytest.mark.parametrize("precision", KINDS)
 
 
 @SCHEDULES
@@ -60,6 +61,13 @@ def test_subset(case):
     assert spaced(int(steps), spacing) == SUBSETS[case]
 
 
+@pytest.mark.parametrize(("steps", "spacing"), [(1000, "ddim300"), (1000, "1001"), (9, "3,4,3")])
+def test_subset_that_does_not_exist(steps, spacing):
+    """No stride of a thousand steps takes 300, and no part gives more steps than it has."""
+    with pytest.raises(ValueError, match=spacing):
+        spaced(steps, spacing)
+
+
 @pytest.mark.parametrize(
     ("name", "path", "spacing"),
     [
@@ -84,31 +92,33 @@ def test_chain_of_a_subset(theirs, agree, name, path, spacing):
 @PRECISIONS
 @SCHEDULES
 def test_noisy_samples_and_the_data_read_from_eps(theirs, agree, schedule, precision):
+    """The coefficients of the reading are in double precision, as samplers and they have them."""
     path, name = CHAINS[schedule](1000), f"vb_{schedule}_{precision}"
-    x0, eps, output = (
-        theirs[key].to(theirs[f"{name}_x_t"].dtype)
-        for key in ("vb_x_start", "vb_noise", "vb_model_output")
-    )
-    t = (theirs["vb_t"] + 1).to(x0.dtype)
-    xt = path.add_noise(x0, eps, t)
-    agree(xt, theirs[f"{name}_x_t"], "X64" if precision == "f64" else "S32")
-    read = Prediction(output[:, :3], "eps", xt, t, path).x0
-    agree(read, theirs[f"{name}_clip0_pred_xstart"], "X64" if precision == "f64" else "far")
+    kind, near = KINDS[precision]
+    x0, eps, output = (theirs[f"vb_{key}"].to(kind) for key in ("x_start", "noise", "model_output"))
+    t = theirs["vb_t"] + 1.0
+    xt, expected = theirs[f"{name}_x_t"], theirs[f"{name}_clip0_pred_xstart"]
+    agree(path.add_noise(x0, eps, t.to(kind)), xt, near)
+    read = Prediction(output[:, :3], "eps", xt, t.double(), path).x0
+    agree(read[:-1], expected[:-1], near)
+    agree(read[-1], expected[-1], "far" if (schedule, precision) == ("cosine", "f32") else near)
 
 
+@PRECISIONS
 @SCHEDULES
 @pytest.mark.parametrize("variance", ["small", "large"])
-def test_ancestral_step(theirs, agree, schedule, variance):
+def test_ancestral_step(theirs, agree, schedule, variance, precision):
     """The posterior mean and, but for index 0, one deviation more: the noise is ones."""
-    path, name = CHAINS[schedule](1000), f"vb_{schedule}_f64"
+    path, name = CHAINS[schedule](1000), f"vb_{schedule}_{precision}"
+    kind, near = KINDS[precision]
     stds = (theirs[f"{name}_fixed_{variance}_log_variance"] / 2).exp()
+    ones = torch.ones(1, 3, 4, 4)
     for i, k in enumerate(theirs["vb_t"].tolist()):
-        xt, eps = theirs[f"{name}_x_t"][i, None], theirs["vb_model_output"][i, None, :3]
+        xt, eps = theirs[f"{name}_x_t"][i, None], theirs["vb_model_output"][i, None, :3].to(kind)
         denoiser = Denoiser(lambda x, level, cond, eps=eps: eps, path, "eps")
         times = torch.tensor([k + 1, k])
-        ours = ancestral(denoiser, xt, times, None, lambda step: torch.ones(1, 3, 4, 4), variance)
-        std = stds.flatten(1)[i, 0] if stds.ndim > 1 else stds[i]
-        agree(ours[0], theirs[f"{name}_clip0_mean"][i] + std * (k > 0))
+        ours = ancestral(denoiser, xt, times, None, lambda step: ones, variance)
+        agree(ours[0], theirs[f"{name}_clip0_mean"][i] + stds[i] * (k > 0), near)
 
 
 def test_resampling_by_loss(theirs, agree):
