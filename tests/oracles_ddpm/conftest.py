@@ -12,7 +12,6 @@ ORACLES = Path(__file__).parents[1] / "oracles"
 # (relative, absolute)
 TOLERANCES = {
     "X64": (1e-10, 1e-12),  # closed forms in double precision
-    "S64": (1e-7, 1e-8),  # the same algebra arranged differently
     "S32": (2e-5, 2e-6),  # their numbers are single precision
     "far": (1e-4, 2e-6),  # single precision, where sigma / alpha is in the thousands
 }

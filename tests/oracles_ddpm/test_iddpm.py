@@ -96,10 +96,10 @@ def test_noisy_samples_and_the_data_read_from_eps(theirs, agree, schedule, preci
     path, name = CHAINS[schedule](1000), f"vb_{schedule}_{precision}"
     kind, near = KINDS[precision]
     x0, eps, output = (theirs[f"vb_{key}"].to(kind) for key in ("x_start", "noise", "model_output"))
-    t = theirs["vb_t"] + 1.0
+    t = theirs["vb_t"].double() + 1
     xt, expected = theirs[f"{name}_x_t"], theirs[f"{name}_clip0_pred_xstart"]
     agree(path.add_noise(x0, eps, t.to(kind)), xt, near)
-    read = Prediction(output[:, :3], "eps", xt, t.double(), path).x0
+    read = Prediction(output[:, :3], "eps", xt, t, path).x0
     agree(read[:-1], expected[:-1], near)
     agree(read[-1], expected[-1], "far" if (schedule, precision) == ("cosine", "f32") else near)
 
