@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path as File
-
 import numpy as np
 import pytest
 import torch
 
-from gendiff.paths import EDM, VE, VP, Cosine, DiscreteLinear, DiscreteVP, Linear, Path, Trig
+from gendiff.paths import EDM, VE, VP, Cosine, DiscreteLinear, DiscreteVP, Linear, Trig
 
-DDGAN = np.load(File(__file__).parent / "oracles" / "ddgan_posterior.npz")
 # shares of a path's range
 TIMES = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
 # s < t, with both ends of the path
@@ -120,26 +117,6 @@ def test_step_lands_on_the_line(path):
     s, t = S * path.t_max, T * path.t_max
     x0, eps = torch.randn(2, len(s), 1, 2, 2, dtype=torch.float64)
     same(path.step(x0, path.add_noise(x0, eps, t), s, t), path.add_noise(x0, eps, s))
-
-
-class Truncated(VP):
-    """The chain of denoising diffusion GANs: VP from t = 0.001 on, scaled to begin at alpha 1."""
-
-    def alpha(self, t):
-        return super().alpha(0.001 + 0.999 * t) / super().alpha(torch.full_like(t, 0.001))
-
-    def sigma(self, t):
-        return (1 - self.alpha(t) ** 2).sqrt()
-
-
-@pytest.mark.parametrize("steps", [1, 2, 4, 8])
-def test_posterior_of_the_authors_of_denoising_gans(steps):
-    """Their index k is our pair s = k / T, t = (k + 1) / T; float64 numbers of their formulas."""
-    path: Path = Truncated()
-    times = torch.arange(steps + 1, dtype=torch.float64) / steps
-    ours = path.posterior(times[:-1], times[1:])
-    for name, value in zip(("coef1", "coef2", "var"), ours, strict=True):
-        same(value, torch.from_numpy(DDGAN[f"T{steps}_{name}"]), 1e-10)
 
 
 @pytest.mark.parametrize(
