@@ -127,7 +127,8 @@ class Trig(Path):
         self.sigma_data = sigma_data
 
     def alpha(self, t: Tensor) -> Tensor:
-        return torch.sin(self.t_max - t)
+        # pi / 2 rounded to single precision lies beyond pi / 2
+        return torch.sin((self.t_max - t).clamp(min=0))
 
     def sigma(self, t: Tensor) -> Tensor:
         return self.sigma_data * torch.sin(t)

@@ -49,7 +49,10 @@ def rk45(
     def velocity(angle: float, flat: NDArray[np.float64]) -> NDArray[np.float64]:
         y = torch.from_numpy(flat).reshape(x.shape).to(x)
         t = torch.tensor(angle, dtype=torch.float64)
-        return moved(y, t, cond).velocity.double().flatten().cpu().numpy()
+        slope = moved(y, t, cond).velocity
+        if not slope.isfinite().all():  # SciPy would shrink its step for ever
+            raise ValueError(f"rk45: the velocity at angle {angle:.4g} is not finite")
+        return slope.double().flatten().cpu().numpy()
 
     begun = (x / sizes[0]).double().flatten().cpu().numpy()
     solved = solve_ivp(velocity, (start, last), begun, method="RK45", rtol=rtol, atol=atol)
