@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -206,9 +207,6 @@ def check(run: RunConfig, where: str) -> None:
             f"{where}: data.batch_size: {batch} does not split into {parts} parts (devices x "
             f"accumulate) of whole blocks of {block_size(batch)}."
         )
-    for weight in run.evaluation.guidance:
-        if not math.isfinite(weight):
-            raise UserError(f"{where}: evaluation.guidance: {weight} must be finite.")
     checks = {
         "data": run.data.check,
         "optim": run.optim.check,
@@ -234,18 +232,33 @@ def check(run: RunConfig, where: str) -> None:
             verify()
         except ValueError as error:
             raise UserError(f"{where}: {section}.{error}.") from None
-    steps = run.evaluation.steps
-    for text in run.evaluation.samplers:
-        try:
-            method.sampling(run.method, run.make_path(), text, max(steps, default=1))
-        except ValueError as error:
-            raise UserError(f"{where}: evaluation.samplers: {error}".rstrip(".") + ".") from None
+    check_evaluation(run, where)
+
+
+def check_evaluation(run: RunConfig, where: str) -> None:
+    """Refuse points that the model could not be sampled at.
+
+    Raises:
+        UserError: with the key and what would be right.
+    """
+    method, asked = run.method_class, run.evaluation
+    for weight in asked.guidance:
+        if not math.isfinite(weight):
+            raise UserError(f"{where}: evaluation.guidance: {weight} must be finite.")
     covered = method.steps_range(run.method)
-    if covered and steps and not any(covered[0] <= k <= covered[1] for k in steps):
+    steps = [k for k in asked.steps if not covered or covered[0] <= k <= covered[1]]
+    if covered and asked.steps and not steps:
         raise UserError(
-            f"{where}: evaluation.steps: {steps}; this {run.method.name} model takes "
+            f"{where}: evaluation.steps: {asked.steps}; this {run.method.name} model takes "
             f"{covered[0]} to {covered[1]}."
         )
+    samplers = asked.samplers or (method.samplers[:1] if steps else ())
+    for text, count in itertools.product(samplers, steps or [1]):
+        try:
+            method.sampling(run.method, run.make_path(), text, count)
+        except ValueError as error:
+            key = "samplers" if asked.samplers else "steps"
+            raise UserError(f"{where}: evaluation.{key}: {error}".rstrip(".") + ".") from None
 
 
 def to_plain(run: RunConfig) -> dict[str, Any]:

@@ -95,10 +95,10 @@ class LossSecondMoment(nn.Module):
 
     def probabilities(self) -> Tensor:
         """Of the bins, (bins,) float64."""
-        if (self.counts < self.history).any():
-            return torch.full_like(self.losses[:, 0], 1 / self.bins)
         weights = self.losses.square().mean(1).sqrt()
-        return weights / weights.sum() * (1 - self.uniform) + self.uniform / self.bins
+        drawn = weights / weights.sum() * (1 - self.uniform) + self.uniform / self.bins
+        full = (self.counts == self.history).all()
+        return torch.where(full, drawn, 1 / self.bins)
 
     def draw(self, path: Path, draw: Draws) -> tuple[Tensor, Tensor]:
         """Times (B,), and weights (B,) that leave the expected loss as it is."""
@@ -114,10 +114,16 @@ class LossSecondMoment(nn.Module):
         """Add losses, (B,), seen at times t, (B,), in the order of the samples."""
         share = (t - 1) / path.t_max if path.steps is not None else t / path.t_max
         bins = (share.double() * self.bins + 1e-6).long().clamp(max=self.bins - 1)
-        for bin_, loss in zip(bins.tolist(), losses.double().tolist(), strict=True):
-            if self.counts[bin_] == self.history:
-                self.losses[bin_] = self.losses[bin_].roll(-1)
-                self.losses[bin_, -1] = loss
-            else:
-                self.losses[bin_, self.counts[bin_]] = loss
-                self.counts[bin_] += 1
+        # each bin's losses follow one another; those that do not fit push the oldest out
+        order = bins.argsort(stable=True)
+        bins, added = bins[order], bins.bincount(minlength=self.bins)
+        rank = torch.arange(len(bins), device=bins.device) - (added.cumsum(0) - added)[bins]
+        pushed = (self.counts + added - self.history).clamp(min=0)
+        source = torch.arange(self.history, device=bins.device) + pushed[:, None]
+        kept = self.losses.gather(1, source.clamp(max=self.history - 1))
+        kept = kept.where(source < self.counts[:, None], 0)
+        place = self.counts[bins] + rank - pushed[bins]
+        fits = place >= 0
+        kept[bins[fits], place[fits]] = losses.double()[order][fits]
+        self.losses.copy_(kept)
+        self.counts.add_(added).clamp_(max=self.history)

@@ -185,6 +185,39 @@ def test_bad_value_is_named_in_a_line(word, message):
     assert "\n" not in str(error.value)
 
 
+CHAIN = {"path": {"name": "discrete_linear", "steps": 30}, "method": {"prediction": "eps"}}
+
+
+def chain(**evaluation):
+    return {**CHAIN, "evaluation": evaluation}
+
+
+CLASHES = [
+    ({"path": {"name": "linear"}, "method": {"prediction": "score"}}, "method.prediction: score"),
+    (chain(steps=[8, 31]), "evaluation.steps: 31 steps are more than the 30 of the chain"),
+    (chain(steps=[8], samplers=["heun"]), "evaluation.samplers: 'heun' needs a path continuous"),
+    (chain(steps=[8], samplers=["ddim@ddim7"]), "evaluation.samplers: ddim7: no stride"),
+    (
+        {"path": {"name": "discrete_cosine"}, "method": {"prediction": "velocity"}},
+        "method.prediction: velocity does not fit DiscreteCosine, which has no derivative",
+    ),
+    ({"path": {"name": "discrete_linear", "steps": 9}}, "path.steps: 9"),
+    ({"path": {"name": "ve", "sigma_min": 60.0}}, "path.sigma_min: 60"),
+    ({"path": {"name": "trig", "sigma_data": 0.0}}, "path.sigma_data: 0"),
+    ({"method": {"sigma_data": 0.0}}, "method.sigma_data: 0"),
+    ({"method": {"times_std": 0.0}}, "method.times_std: 0"),
+    ({"method": {"min_snr_gamma": 0.0}}, "method.min_snr_gamma: 0"),
+    ({"method": {"weight": "elbo"}}, "method.weight: elbo does not fit Cosine"),
+    (
+        {"path": {"name": "vp"}, "method": {"weight": "elbo", "times": "log_normal"}},
+        "method.weight: elbo is a bound for uniform times",
+    ),
+    ({"path": {"name": "edm"}, "method": {"weight": "elbo"}}, "method.weight: elbo is a bound"),
+    ({"path": {"name": "cosin"}}, "path.name: unknown paths name 'cosin'. Did you mean 'cosine'"),
+    ({"method": {"times": "normal"}}, "method.times: "),
+]
+
+
 @pytest.mark.parametrize(
     ("name", "over", "message"),
     [
@@ -199,6 +232,15 @@ def test_bad_value_is_named_in_a_line(word, message):
         ("mixture_progressive", {"method": {"student_steps": 0}}, "method.student_steps: 0"),
         ("mixture_denoising_gan", {"method": {"steps": 0}}, "method.steps: 0"),
         ("mixture_pairs", {"method": {"count": 0}}, "method.count: 0"),
+        # choices of path, prediction, times, weight and sampler that do not go together
+        *(("mixture_diffusion", over, message) for over, message in CLASHES),
+        ("mixture_progressive", {"path": {"name": "edm"}}, "method.name: progressive takes evenly"),
+        ("digits_consistency", {"path": {"name": "discrete_linear"}}, "method.name: consistency"),
+        (
+            "mixture_progressive",
+            {"evaluation": {"samplers": ["ddim@log_snr"]}},
+            "evaluation.samplers: 'ddim' runs on this model's own path and grid alone",
+        ),
     ],
 )
 def test_impossible_choice_is_named(name, over, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,8 @@ def save_samples(model: Any, point: Point, folder: Path) -> None:
     """A grid of images, rows by class, or a scatter of points."""
     shape, classes = model.run.data.shape, model.run.data.classes
     guided = f"-w{point.guidance:g}" if point.guidance else ""
-    path = folder / "samples" / f"{point.sampler}-{point.steps}{guided}.png"
+    sampler = re.sub(r"[^\w.=]+", "-", point.sampler).strip("-")  # a name that needs no quotes
+    path = folder / "samples" / f"{sampler}-{point.steps}{guided}.png"
     path.parent.mkdir(exist_ok=True)
     n = PER_CLASS * max(classes, 1) if len(shape) == 3 else 1000
     x = model.sample(n, point.steps, sampler=point.sampler, guidance=point.guidance)
