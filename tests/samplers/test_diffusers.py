@@ -6,6 +6,7 @@ it rounds the samples to float32 the tolerance is 1e-5 of the largest value, els
 
 from __future__ import annotations
 
+import inspect
 import sys
 from functools import partial
 
@@ -31,6 +32,7 @@ from gendiff.samplers import (
 diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # "dpmsolver" is deprecated
 
+LAST = {"final_sigmas_type": "sigma_min"}
 STEPS = 20  # both lower the order of short multistep runs: below 10 steps ours, 15 theirs
 CHAIN = DiscreteLinear(1000)
 
@@ -39,14 +41,25 @@ READ = {
     "v_prediction": lambda p: p.v,
     "sample": lambda p: p.x0,
     "flow_prediction": lambda p: p.velocity,
+    "trigflow": lambda p: p.velocity,
 }
 """A scheduler's ``prediction_type``, as ours."""
 
 
-def edm_output(p, sigma_min=0.0):
-    """F of D = c_skip x + c_out F; the EDM schedulers call it epsilon."""
-    on_x, on_output = Reading("edm", 0.5, sigma_min).to_x0(p.path, p.t)
-    return (p.x0 - on_x[:, None] * p.xt) / on_output[:, None]
+def reader(scheduler):
+    """What a scheduler is fed, out of our prediction."""
+    name = type(scheduler).__name__
+    if name.startswith("FlowMatch"):
+        return lambda p: p.velocity
+    if not name.startswith(("EDM", "CM")):
+        return READ[scheduler.config.prediction_type]
+    reading = Reading("edm", 0.5, 0.002 if name.startswith("CM") else 0.0)
+
+    def network(p):  # they call it epsilon: F of D = c_skip x + c_out F
+        on_x, on_output = reading.to_x0(p.path, p.t)
+        return (p.x0 - on_x[:, None] * p.xt) / on_output[:, None]
+
+    return network
 
 
 def start(path, mixture, t):
@@ -70,8 +83,9 @@ def place(scheduler, sigmas, calls=1):
     return scheduler
 
 
-def walk(scheduler, denoiser, x, visited, read, **settings):
+def walk(scheduler, denoiser, x, visited, **settings):
     """The scheduler's run; ``visited`` are our times of its calls."""
+    read = reader(scheduler)
     for t, ours in zip(scheduler.timesteps[: len(visited)], visited, strict=True):
         if hasattr(scheduler, "scale_model_input"):
             scheduler.scale_model_input(x, t)  # or some of them warn
@@ -79,7 +93,9 @@ def walk(scheduler, denoiser, x, visited, read, **settings):
     return x
 
 
-def check(ours, theirs, tolerance):
+def check(ours, theirs, scheduler, tolerance=1e-9):
+    if "sample.to(torch.float32)" in inspect.getsource(type(scheduler).step):
+        tolerance = 1e-5
     torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance * float(theirs.abs().max()))
 
 
@@ -125,150 +141,107 @@ def test_grids_of_noise_levels_are_theirs(scheduler, path, kind):
 
 SPACINGS = {"trailing": "uniform", "leading": f"ddim{STEPS}"}
 """Their spacings of a chain, as our grids."""
-
-
-def on_chain(scheduler):
-    """The scheduler with our float64 table, and our times of its calls."""
-    scheduler.alphas_cumprod = CHAIN.alpha(torch.arange(1, 1001).double()) ** 2
-    scheduler.set_timesteps(STEPS)
-    return scheduler, scheduler.timesteps.double() + 1
+LARGE = partial(ancestral, variance="large")
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 @pytest.mark.parametrize(
-    ("variance", "spacing"), [("small", "trailing"), ("small", "leading"), ("large", "leading")]
+    ("sampler", "theirs", "settings", "eta", "spacing"),
+    [
+        # large and trailing: they add noise in a last step that does not begin at their k = 0
+        (LARGE, "DDPM", {"variance_type": "fixed_large"}, {}, "leading"),
+        *((ancestral, "DDPM", {"variance_type": "fixed_small"}, {}, kind) for kind in SPACINGS),
+        *(
+            (partial(ddim, eta=eta), "DDIM", {"set_alpha_to_one": True}, {"eta": eta}, kind)
+            for eta in (0.0, 0.5)
+            for kind in SPACINGS
+        ),
+    ],
 )
-def test_ancestral_is_ddpm(gm2, feed, prediction, variance, spacing):
-    # large, trailing is left out: they add noise in a last step that does not begin at k = 0
-    scheduler, visited = on_chain(
-        diffusers.DDPMScheduler(
-            variance_type=f"fixed_{variance}",
-            clip_sample=False,
-            prediction_type=prediction,
-            timestep_spacing=spacing,
-        )
+def test_samplers_of_chains_are_theirs(
+    gm2, feed, sampler, theirs, settings, eta, spacing, prediction
+):
+    scheduler = getattr(diffusers, f"{theirs}Scheduler")(
+        clip_sample=False, timestep_spacing=spacing, prediction_type=prediction, **settings
     )
+    scheduler.alphas_cumprod = CHAIN.alpha(torch.arange(1, 1001).double()) ** 2
+    scheduler.set_timesteps(STEPS)
     times = time_grid(CHAIN, STEPS, SPACINGS[spacing])
-    assert times[:-1].equal(visited)
+    assert times[:-1].equal(scheduler.timesteps.double() + 1)
     (x, noise), denoiser = start(CHAIN, gm2, times[0]), gm2.denoiser(CHAIN)
     feed(scheduler, noise)
-    theirs = walk(scheduler, denoiser, x, visited, READ[prediction])
-    ours = ancestral(denoiser, x, times, None, lambda step: noise[step], variance)
-    check(ours, theirs, 1e-9)
+    theirs = walk(scheduler, denoiser, x, times[:-1], **eta)
+    check(sampler(denoiser, x, times, None, lambda step: noise[step]), theirs, scheduler)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
-@pytest.mark.parametrize("spacing", SPACINGS)
-@pytest.mark.parametrize("eta", [0.0, 0.5])
-def test_ddim_is_theirs(gm2, feed, prediction, spacing, eta):
-    scheduler, visited = on_chain(
-        diffusers.DDIMScheduler(
-            clip_sample=False,
-            set_alpha_to_one=True,
-            prediction_type=prediction,
-            timestep_spacing=spacing,
-        )
-    )
-    times = time_grid(CHAIN, STEPS, SPACINGS[spacing])
-    (x, noise), denoiser = start(CHAIN, gm2, times[0]), gm2.denoiser(CHAIN)
-    feed(scheduler, noise)
-    theirs = walk(scheduler, denoiser, x, visited, READ[prediction], eta=eta)
-    check(ddim(denoiser, x, times, None, lambda step: noise[step], eta), theirs, 1e-9)
-
-
-MULTISTEP = diffusers.DPMSolverMultistepScheduler
 SDE = {"algorithm_type": "sde-dpmsolver++"}
-UP_AND_DOWN = diffusers.EulerAncestralDiscreteScheduler
-STOCHASTIC = {
-    # down to sigma_down, up by sigma_up: on VE that is the posterior
-    "ancestral": (ancestral, UP_AND_DOWN(), VE(), READ["epsilon"], 0.0, 1e-5),
-    "ddim": (partial(ddim, eta=1.0), UP_AND_DOWN(), VE(), READ["epsilon"], 0.0, 1e-5),
-    # their sigma is our sigma / alpha, on every path of unit size
-    "2m_sde": (dpmpp_2m_sde, MULTISTEP(**SDE), VP(), READ["epsilon"], 0.0, 1e-5),
-    "2m_sde-chain": (dpmpp_2m_sde, MULTISTEP(**SDE), CHAIN, READ["epsilon"], 0.0, 1e-5),
-    "2m_sde-edm": (
-        *(dpmpp_2m_sde, diffusers.EDMDPMSolverMultistepScheduler(**SDE), EDM()),
-        *(edm_output, 0.0, 1e-9),
-    ),
-    # jumps end at their sigma_min; F is that of consistency models
-    "consistency": (
-        partial(consistency, t_min=0.002),
-        diffusers.CMStochasticIterativeScheduler(clip_denoised=False),
-        *(EDM(), partial(edm_output, sigma_min=0.002), 0.002, 1e-9),
-    ),
-    "consistency-flow": (
-        *(consistency, diffusers.FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)),
-        *(Linear(), READ["flow_prediction"], 0.0, 1e-5),
-    ),
-}
-"""Our sampler, their scheduler, path, what it is fed, where the times end, tolerance."""
-
-
-@pytest.mark.parametrize("name", STOCHASTIC)
-def test_stochastic_samplers_are_theirs(gm2, feed, name):
-    sampler, scheduler, path, read, end, tolerance = STOCHASTIC[name]
-    times = time_grid(path, STEPS, t_end=end)
-    (x, noise), denoiser = start(path, gm2, times[0]), gm2.denoiser(path)
-    # consistency adds noise after a jump there, before the next one here
-    feed(place(scheduler, levels(path, times)), noise[name.startswith("consistency") :])
-    theirs = walk(scheduler, denoiser, x, times[:-1], read)
-    check(sampler(denoiser, x, times, None, lambda step: noise[step]), theirs, tolerance)
-
-
 FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
-LATE = {"t_start": 0.98}  # they have no log-SNR at alpha = 0
-EARLY = {"t_end": 0.01}  # "dpmsolver" of theirs ends before sigma = 0
+V = {"prediction_type": "v_prediction"}
 ONE_CALL = {
-    "euler": (euler, EULER(), VE(), READ["epsilon"], {}, 1e-5),
-    "euler-v": (euler, EULER(prediction_type="v_prediction"), VE(), READ["v_prediction"], {}, 1e-5),
-    "euler-edm": (euler, diffusers.EDMEulerScheduler(), EDM(), edm_output, {}, 1e-5),
-    "euler-flow": (
-        *(euler, diffusers.FlowMatchEulerDiscreteScheduler(), Linear()),
-        *(READ["flow_prediction"], {}, 1e-5),
-    ),
-    "2m": (dpmpp_2m, MULTISTEP(), VP(), READ["epsilon"], {}, 1e-5),
-    "2m-chain": (dpmpp_2m, MULTISTEP(), CHAIN, READ["epsilon"], {}, 1e-5),
-    "2m-flow": (dpmpp_2m, MULTISTEP(**FLOW), Linear(), READ["flow_prediction"], LATE, 1e-5),
-    "2m-edm": (
-        *(dpmpp_2m, diffusers.EDMDPMSolverMultistepScheduler(), EDM()),
-        *(edm_output, {}, 1e-9),
-    ),
+    "euler": (euler, "EulerDiscrete", {}, VE(), {}),
+    "euler-v": (euler, "EulerDiscrete", V, VE(), {}),
+    "euler-edm": (euler, "EDMEuler", {}, EDM(), {}),
+    "euler-flow": (euler, "FlowMatchEulerDiscrete", {}, Linear(), {}),
+    # on every path of unit size their sigma is our sigma / alpha
+    "2m": (dpmpp_2m, "DPMSolverMultistep", {}, VP(), {}),
+    "2m-chain": (dpmpp_2m, "DPMSolverMultistep", V, CHAIN, {}),
+    # they have no log-SNR at alpha = 0
+    "2m-flow": (dpmpp_2m, "DPMSolverMultistep", FLOW, Linear(), {"t_start": 0.98}),
+    "2m-edm": (dpmpp_2m, "EDMDPMSolverMultistep", {}, EDM(), {}),
+    "2m_sde": (dpmpp_2m_sde, "DPMSolverMultistep", SDE, VP(), {}),
+    "2m_sde-chain": (dpmpp_2m_sde, "DPMSolverMultistep", SDE, CHAIN, {}),
+    "2m_sde-edm": (dpmpp_2m_sde, "EDMDPMSolverMultistep", SDE, EDM(), {}),
+    # theirs of type "dpmsolver" end before sigma = 0
     **{
         f"dpm_solver-{order}": (
-            partial(dpm_solver, order=order, multi=True),
-            MULTISTEP(
-                solver_order=order, algorithm_type="dpmsolver", final_sigmas_type="sigma_min"
-            ),
-            *(VP(), READ["epsilon"], EARLY, 1e-5),
+            *(partial(dpm_solver, order=order, multi=True), "DPMSolverMultistep"),
+            {"solver_order": order, "algorithm_type": "dpmsolver", **LAST},
+            *(VP(), {"t_end": 0.01}),
         )
         for order in (1, 2, 3)
     },
+    # down to sigma_down, up by sigma_up: on VE that is the posterior
+    "ancestral": (ancestral, "EulerAncestralDiscrete", {}, VE(), {}),
+    "ddim": (partial(ddim, eta=1.0), "EulerAncestralDiscrete", {}, VE(), {}),
+    # jumps end at their sigma_min
+    "consistency": (
+        *(partial(consistency, t_min=0.002), "CMStochasticIterative"),
+        *({"clip_denoised": False}, EDM(), {"t_end": 0.002}),
+    ),
+    "consistency-flow": (
+        *(consistency, "FlowMatchEulerDiscrete"),
+        *({"stochastic_sampling": True}, Linear(), {}),
+    ),
 }
+"""Our sampler, their scheduler and its settings, path, the ends of the times."""
 
 
 @pytest.mark.parametrize("name", ONE_CALL)
-def test_samplers_of_one_call_a_step_are_theirs(gm2, name):
-    sampler, scheduler, path, read, ends, tolerance = ONE_CALL[name]
+def test_samplers_of_one_call_a_step_are_theirs(gm2, feed, name):
+    sampler, theirs, settings, path, ends = ONE_CALL[name]
     times = time_grid(path, STEPS, **ends)
-    (x, _), denoiser = start(path, gm2, times[0]), gm2.denoiser(path)
-    theirs = walk(place(scheduler, levels(path, times)), denoiser, x, times[:-1], read)
-    check(sampler(denoiser, x, times), theirs, tolerance)
+    (x, noise), denoiser = start(path, gm2, times[0]), gm2.denoiser(path)
+    scheduler = getattr(diffusers, f"{theirs}Scheduler")(**settings)
+    # consistency adds noise after a jump there, before the next one here
+    feed(place(scheduler, levels(path, times)), noise[name.startswith("consistency") :])
+    theirs = walk(scheduler, denoiser, x, times[:-1])
+    check(sampler(denoiser, x, times, None, lambda step: noise[step]), theirs, scheduler)
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "path", "read", "tolerance"),
+    ("scheduler", "path"),
     [
-        (diffusers.HeunDiscreteScheduler(), EDM(), READ["epsilon"], 1e-9),
-        (diffusers.FlowMatchHeunDiscreteScheduler(), Linear(), READ["flow_prediction"], 1e-5),
+        (diffusers.HeunDiscreteScheduler(), EDM()),
+        (diffusers.FlowMatchHeunDiscreteScheduler(), Linear()),
     ],
 )
-def test_heun_is_theirs(gm2, scheduler, path, read, tolerance):
+def test_heun_is_theirs(gm2, scheduler, path):
     times = time_grid(path, STEPS)
     (x, _), denoiser = start(path, gm2, times[0]), gm2.denoiser(path)
     # inner levels twice: at the end of a step, and at the start of the next
     twice = torch.cat([times[:1], times[1:-1].repeat_interleave(2), times[-1:]])
-    theirs = walk(place(scheduler, twice, 2), denoiser, x, twice[:-1], read)
-    check(heun(denoiser, x, times), theirs, tolerance)
+    theirs = walk(place(scheduler, twice, 2), denoiser, x, twice[:-1])
+    check(heun(denoiser, x, times), theirs, scheduler)
 
 
 def test_midpoint_is_kdpm2(gm2):
@@ -283,8 +256,8 @@ def test_midpoint_is_kdpm2(gm2):
     visited = torch.stack([times[:-1], middles], 1).flatten()[:-1]
     scheduler.timesteps = visited
     scheduler.set_begin_index(0)
-    theirs = walk(scheduler, denoiser, x, visited, READ["epsilon"])
-    check(midpoint(denoiser, x, times, rho=1e8), theirs, 1e-6)
+    theirs = walk(scheduler, denoiser, x, visited)
+    check(midpoint(denoiser, x, times, rho=1e8), theirs, scheduler, 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -303,17 +276,17 @@ def test_singlestep_solvers_are_theirs(gm2, sampler, algorithm, order):
     scheduler = diffusers.DPMSolverSinglestepScheduler(
         solver_order=order,
         algorithm_type=algorithm,
-        final_sigmas_type="sigma_min",
         lower_order_final=False,
+        **LAST,
     )
     place(scheduler, levels(path, fine), order)
     (x, _), denoiser = start(path, gm2, times[0]), gm2.denoiser(path)
     theirs = x
     for i, (t, ours) in enumerate(zip(scheduler.timesteps, fine[:-1], strict=True)):
-        if order == 3:  # the paper's third order is their "heun" inside a step, "midpoint" at last
+        if order == 3:  # the paper's is their "heun" inside a step, their "midpoint" at its end
             scheduler.register_to_config(solver_type="heun" if i % 3 == 1 else "midpoint")
         theirs = scheduler.step(denoiser(theirs, ours).eps, t, theirs).prev_sample
-    check(sampler(denoiser, x, times), theirs, 1e-9)
+    check(sampler(denoiser, x, times), theirs, scheduler)
 
 
 def test_consistency_on_a_quarter_turn_is_scm(gm2, feed):
@@ -325,6 +298,5 @@ def test_consistency_on_a_quarter_turn_is_scm(gm2, feed):
     scheduler.set_begin_index(0)
     (x, noise), denoiser = start(path, gm2, times[0]), gm2.denoiser(path)
     feed(scheduler, noise[1:])
-    # what they call trigflow is our velocity, and x has the data's size
-    theirs = walk(scheduler, denoiser, x, times[:-1], lambda p: p.velocity)
-    check(consistency(denoiser, x, times, None, lambda step: noise[step]), theirs, 1e-9)
+    theirs = walk(scheduler, denoiser, x, times[:-1])
+    check(consistency(denoiser, x, times, None, lambda step: noise[step]), theirs, scheduler)
