@@ -107,9 +107,9 @@ class Path(ABC):
         Source: Ho et al. 2020 (DDPM), Eq. 6 and 7, for any pair of times.
         """
         scale, variance = self.transition(s, t)
-        share = variance / self.sigma(t) ** 2
-        weight_xt = scale * self.sigma(s) ** 2 / self.sigma(t) ** 2
-        return self.alpha(s) * share, weight_xt, self.sigma(s) ** 2 * share
+        before, after = self.sigma(s) ** 2, self.sigma(t) ** 2
+        share = variance / after
+        return self.alpha(s) * share, scale * before / after, before * share
 
     def step(self, x0: Tensor, xt: Tensor, s: Tensor, t: Tensor) -> Tensor:
         """Move x_t to time s along the line that x0 and x_t fix (DDIM with eta = 0).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from gendiff.denoiser import Condition, DenoiserLike, x0_at
@@ -25,8 +26,9 @@ def ddim(
     """
     path, noise, times = denoiser.path, noise or fresh_noise(x), on_cpu(times)
     alphas, sigmas = path.alpha(times), path.sigma(times)
-    _, _, variances = path.posterior(times[1:], times[:-1])
-    stds = eta * variances.sqrt()
+    stds = torch.zeros_like(times[1:])
+    if eta:
+        stds = eta * path.posterior(times[1:], times[:-1])[2].sqrt()
     # the part of x_s that keeps the direction of eps = (x_t - alpha x0) / sigma
     kept = (sigmas[1:] ** 2 - stds**2).clamp(min=0).sqrt() / sigmas[:-1]
     on_x, on_x0, on_noise = numbers(kept, alphas[1:] - kept * alphas[:-1], stds)
