@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -12,15 +12,12 @@ from gendiff.paths import MAX_LOG_SNR, Path, expand
 from gendiff.predictions import Kind, Prediction, Reading
 
 Condition = Mapping[str, Tensor]
-X0At = Callable[[int, Tensor, Condition | None], Tensor]
-"""(place in a list of times, x_t, condition) -> x0."""
 
 
 class DenoiserLike(Protocol):
     """What samplers ask for: a path, and a `Prediction` at (x_t, t).
 
-    One that also has ``at(times)``, as `x0_at` returns it, is spared computing the same
-    coefficients at every step.
+    One that also has ``at(times) -> X0At`` is spared computing coefficients at every step.
     """
 
     path: Path
@@ -28,17 +25,26 @@ class DenoiserLike(Protocol):
     def __call__(self, xt: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction: ...
 
 
-def x0_at(denoiser: DenoiserLike, times: Tensor) -> X0At:
+class X0At:
     """x0 at times known beforehand, (N,): what can be computed once, is."""
+
+    def __init__(self, denoiser: DenoiserLike, times: Tensor) -> None:
+        self.denoiser, self.times = denoiser, times
+
+    def __call__(self, i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
+        """x0 from x_t at the i-th time."""
+        t = self.times[i].to(xt.device, torch.promote_types(xt.dtype, torch.float32))
+        return self.denoiser(xt, t, cond).x0
+
+    def mix(self, i: int, xt: Tensor, a: float, b: float, cond: Condition | None = None) -> Tensor:
+        """``a x_t + b x0`` at the i-th time: what most steps are."""
+        return combine(a, xt, b, self(i, xt, cond))
+
+
+def x0_at(denoiser: DenoiserLike, times: Tensor) -> X0At:
+    """A denoiser's own way of being asked at times known beforehand, or the plain one."""
     prepare = getattr(denoiser, "at", None)
-    if prepare:
-        return prepare(times)
-
-    def x0(i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
-        t = times[i].to(xt.device, torch.promote_types(xt.dtype, torch.float32))
-        return denoiser(xt, t, cond).x0
-
-    return x0
+    return prepare(times) if prepare else X0At(denoiser, times)
 
 
 class Denoiser:
@@ -73,22 +79,42 @@ class Denoiser:
         return Prediction(output.to(xt.dtype), self.reading, xt, t, self.path)
 
     def at(self, times: Tensor) -> X0At:
-        """x0 at times known beforehand; the coefficients are computed once, in float64."""
-        times = times.detach().cpu().double()
-        levels = self.path.noise_level(times).tolist()
-        p, q = (c.tolist() for c in self.reading.to_x0(self.path, times))
-        scales = self.reading.input_scale(self.path, times)
-        inputs = None if scales is None else scales.tolist()
+        """As a call at each time, with the coefficients computed once, in float64."""
+        return NetworkAt(self, times.detach().cpu().double())
 
-        def x0(i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
-            self.nfe += 1
+
+class NetworkAt(X0At):
+    """A network at times known beforehand."""
+
+    denoiser: Denoiser
+
+    def __init__(self, denoiser: Denoiser, times: Tensor) -> None:
+        super().__init__(denoiser, times)
+        path, reading = denoiser.path, denoiser.reading
+        self.levels = path.noise_level(times)
+        self.p, self.q = (c.tolist() for c in reading.to_x0(path, times))
+        scales = reading.input_scale(path, times)
+        self.scales = None if scales is None else scales.tolist()
+        self.told: list[Tensor] = []
+
+    def _output(self, i: int, xt: Tensor, cond: Condition | None) -> Tensor:
+        if not self.told or len(self.told[i]) != len(xt):  # once a run
             dtype = torch.promote_types(xt.dtype, torch.float32)
-            level = torch.full((len(xt),), levels[i], dtype=dtype, device=xt.device)
-            x = xt if inputs is None else xt * inputs[i]
-            output = self.network(x, level, cond or {}).to(xt.dtype)
-            return output if p[i] == 0 and q[i] == 1 else combine(p[i], xt, q[i], output)
+            rows = self.levels.to(xt.device, dtype)[:, None].expand(-1, len(xt))
+            self.told = list(rows.unbind())
+        self.denoiser.nfe += 1
+        x = xt if self.scales is None else xt * self.scales[i]
+        return self.denoiser.network(x, self.told[i], cond or {}).to(xt.dtype)
 
-        return x0
+    def __call__(self, i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
+        output = self._output(i, xt, cond)
+        if self.p[i] == 0 and self.q[i] == 1:
+            return output
+        return combine(self.p[i], xt, self.q[i], output)
+
+    def mix(self, i: int, xt: Tensor, a: float, b: float, cond: Condition | None = None) -> Tensor:
+        # x0 itself is never formed: two passes over memory instead of four
+        return combine(a + b * self.p[i], xt, b * self.q[i], self._output(i, xt, cond))
 
 
 class Moved:
@@ -107,14 +133,23 @@ class Moved:
         return Prediction(x0, "x0", xt, t, self.path)
 
     def at(self, times: Tensor) -> X0At:
-        times = times.detach().cpu().double()
-        there, scale = carry(times, self.path, self.denoiser.path)
-        inner, scales = x0_at(self.denoiser, there), scale.tolist()
+        """As a call at each time, with the coefficients computed once, in float64."""
+        return MovedAt(self, times.detach().cpu().double())
 
-        def x0(i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
-            return inner(i, xt * scales[i], cond)
 
-        return x0
+class MovedAt(X0At):
+    """A denoiser read along another path, at times known beforehand."""
+
+    def __init__(self, moved: Moved, times: Tensor) -> None:
+        super().__init__(moved, times)
+        there, scales = carry(times, moved.path, moved.denoiser.path)
+        self.inner, self.scales = x0_at(moved.denoiser, there), scales.tolist()
+
+    def __call__(self, i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
+        return self.inner(i, xt * self.scales[i], cond)
+
+    def mix(self, i: int, xt: Tensor, a: float, b: float, cond: Condition | None = None) -> Tensor:
+        return self.inner.mix(i, xt * self.scales[i], a / self.scales[i], b, cond)
 
 
 def along(denoiser: DenoiserLike, path: Path) -> DenoiserLike:

@@ -26,12 +26,20 @@ class Guided:
         return Prediction(output, conditional.reading, xt, conditional.t, self.path)
 
     def at(self, times: Tensor) -> X0At:
-        x0, w = x0_at(self.denoiser, times), self.weight
+        """As a call at each time, with the coefficients computed once."""
+        return GuidedAt(self, times)
 
-        def mixed(i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
-            return combine(1 + w, x0(i, xt, cond), -w, x0(i, xt, unlabelled(cond)))
 
-        return mixed
+class GuidedAt(X0At):
+    """A guided denoiser at times known beforehand."""
+
+    def __init__(self, guided: Guided, times: Tensor) -> None:
+        super().__init__(guided, times)
+        self.inner, self.weight = x0_at(guided.denoiser, times), guided.weight
+
+    def __call__(self, i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
+        conditional, rest = self.inner(i, xt, cond), self.inner(i, xt, unlabelled(cond))
+        return combine(1 + self.weight, conditional, -self.weight, rest)
 
 
 def unlabelled(cond: Condition | None) -> Condition:

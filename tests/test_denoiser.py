@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gendiff.denoiser import Denoiser, Moved, along
+from gendiff.denoiser import Denoiser, Moved, along, x0_at
 from gendiff.guidance import Guided, guide
 from gendiff.networks.mlp import MLP, MLPConfig
 from gendiff.paths import EDM, VP, Cosine, DiscreteLinear, Trig
@@ -119,8 +119,8 @@ def test_a_denoiser_runs_along_any_other_path(path, other, gm2):
     moved, wanted = along(gm2.denoiser(other), path), gm2.denoiser(path)(xt, t).x0
     assert (type(moved) is Moved) == (path != other)
     torch.testing.assert_close(moved(xt, t).x0, wanted)
-    x0_at = moved.at(t)
-    torch.testing.assert_close(torch.cat([x0_at(i, xt[i : i + 1]) for i in range(40)]), wanted)
+    known = x0_at(moved, t)
+    torch.testing.assert_close(torch.cat([known(i, xt[i : i + 1]) for i in range(40)]), wanted)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -136,7 +136,9 @@ def test_what_is_computed_once_is_what_is_computed_each_time(path, kind):
     x, cond = torch.randn(4, 3, dtype=torch.float64), {"label": torch.arange(4.0)}
     for seen in (denoiser, guide(denoiser, 1.5), along(guide(denoiser, 1.5), path)):
         seen_times = times if seen.path == path else times / path.t_max
-        x0_at = seen.at(seen_times)
+        known = x0_at(seen, seen_times)
         for i, t in enumerate(seen_times):
-            torch.testing.assert_close(x0_at(i, x, cond), seen(x, t, cond).x0)
-    assert x0_at(0, x.float(), cond).dtype == torch.float32
+            x0 = seen(x, t, cond).x0
+            torch.testing.assert_close(known(i, x, cond), x0)
+            torch.testing.assert_close(known.mix(i, x, 0.3, -1.7, cond), 0.3 * x - 1.7 * x0)
+    assert x0_at(seen, seen_times)(0, x.float(), cond).dtype == torch.float32

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from gendiff.denoiser import Condition, DenoiserLike, x0_at
-from gendiff.samplers.steps import Noise, combine, fresh_noise, numbers, on_cpu
+from gendiff.samplers.steps import Noise, fresh_noise, numbers, on_cpu
 
 
 def ancestral(
@@ -35,7 +35,7 @@ def ancestral(
     ps, qs, stds = numbers(on_x0, on_x, variances.sqrt())
     predict = x0_at(denoiser, times)
     for i, std in enumerate(stds):
-        x = combine(qs[i], x, ps[i], predict(i, x, cond))
+        x = predict.mix(i, x, qs[i], ps[i], cond)
         if std:
             x = x.add_(noise(i), alpha=std)
     return x

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gendiff.denoiser import Condition, DenoiserLike, x0_at
-from gendiff.samplers.steps import Noise, combine, fresh_noise, numbers, on_cpu
+from gendiff.samplers.steps import Noise, fresh_noise, numbers, on_cpu
 
 
 def ddim(
@@ -34,7 +34,7 @@ def ddim(
     on_x, on_x0, on_noise = numbers(kept, alphas[1:] - kept * alphas[:-1], stds)
     predict = x0_at(denoiser, times)
     for i, std in enumerate(on_noise):
-        x = combine(on_x[i], x, on_x0[i], predict(i, x, cond))
+        x = predict.mix(i, x, on_x[i], on_x0[i], cond)
         if std:
             x = x.add_(noise(i), alpha=std)
     return x

@@ -43,10 +43,9 @@ def euler(
     us, ws = numbers(*slopes(denoiser.path, times[:-1]))
     predict, ends = x0_at(denoiser, times), times[1:].tolist()
     for i, dt in enumerate(times.diff().tolist()):
-        x0 = predict(i, x, cond)
         if ends[i] == 0:
-            return x0
-        x = combine(1 + dt * us[i], x, dt * ws[i], x0)
+            return predict(i, x, cond)
+        x = predict.mix(i, x, 1 + dt * us[i], dt * ws[i], cond)
     return x
 
 
@@ -96,12 +95,11 @@ def heun(
     for i, dt in enumerate((there - here).tolist()):
         if moved[i]:
             x = combine(kept[i], x, stds[i], noise(i))
-        x0 = predict(2 * i, x, cond)
         if ends[i] == 0:
-            return x0
-        first = combine(u1[i], x, w1[i], x0)
+            return predict(2 * i, x, cond)
+        first = predict.mix(2 * i, x, u1[i], w1[i], cond)
         guess = x.add(first, alpha=dt)
-        second = combine(u2[i], guess, w2[i], predict(2 * i + 1, guess, cond))
+        second = predict.mix(2 * i + 1, guess, u2[i], w2[i], cond)
         x = x.add(first.add_(second), alpha=dt / 2)
     return x
 
@@ -132,10 +130,9 @@ def midpoint(
     predict = x0_at(denoiser, torch.stack([here, middle], 1).flatten())
     ends = there.tolist()
     for i, (half, whole) in enumerate(zip(halves, wholes, strict=True)):
-        x0 = predict(2 * i, x, cond)
         if ends[i] == 0:
-            return x0
-        guess = combine(1 + half * u1[i], x, half * w1[i], x0)
-        slope = combine(u2[i], guess, w2[i], predict(2 * i + 1, guess, cond))
+            return predict(2 * i, x, cond)
+        guess = predict.mix(2 * i, x, 1 + half * u1[i], half * w1[i], cond)
+        slope = predict.mix(2 * i + 1, guess, u2[i], w2[i], cond)
         x = x.add(slope, alpha=whole)
     return x

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gendiff.denoiser import Condition, DenoiserLike, x0_at
 from gendiff.paths import Path
-from gendiff.samplers.steps import Noise, combine, fresh_noise, numbers, on_cpu
+from gendiff.samplers.steps import Noise, fresh_noise, numbers, on_cpu
 
 
 def _walk(path: Path, times: Tensor, share: float) -> list[list[float]]:
@@ -54,8 +54,8 @@ def langevin(
     predict = x0_at(denoiser, times)
     for i in range(len(times) - 1):
         for walk in range(walks):
-            x0 = predict(i, x, cond)
-            x = combine(on_x[i], x, on_x0[i], x0).add_(noise(i * walks + walk), alpha=on_noise[i])
+            x = predict.mix(i, x, on_x[i], on_x0[i], cond)
+            x.add_(noise(i * walks + walk), alpha=on_noise[i])
         if i + 2 < len(times) and rescaled[i] > 0:
             x = x * float(rescaled[i + 1] / rescaled[i])
     return predict(len(times) - 2, x, cond)
@@ -97,11 +97,10 @@ def predictor_corrector(
     predict, last = x0_at(denoiser, times), len(times) - 2
     for i, std in enumerate(stds):
         first = i * (corrections + 1)
-        x = combine(qs[i], x, ps[i], predict(i, x, cond))
+        x = predict.mix(i, x, qs[i], ps[i], cond)
         if std:
             x.add_(noise(first), alpha=std)
         for j in range(corrections if i < last else 0):
-            x0 = predict(i + 1, x, cond)
-            x = combine(on_x[i + 1], x, on_x0[i + 1], x0)
+            x = predict.mix(i + 1, x, on_x[i + 1], on_x0[i + 1], cond)
             x.add_(noise(first + 1 + j), alpha=on_noise[i + 1])
     return x

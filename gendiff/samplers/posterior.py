@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from gendiff.denoiser import Condition, x0_at
-from gendiff.samplers.steps import Noise, combine, fresh_noise, numbers, on_cpu
+from gendiff.samplers.steps import Noise, fresh_noise, numbers, on_cpu
 
 
 def posterior(
@@ -30,8 +30,8 @@ def posterior(
     ps, qs, stds = numbers(on_x0, on_x, variances.sqrt())
     predict = x0_at(generator, times)
     for i, std in enumerate(stds):
-        x0 = predict(i, x, {**(cond or {}), "z": noise(i, generator.latent)})
-        x = combine(qs[i], x, ps[i], x0)
+        drawn = {**(cond or {}), "z": noise(i, generator.latent)}
+        x = predict.mix(i, x, qs[i], ps[i], drawn)
         if std:
             x = x.add_(noise(i), alpha=std)
     return x
