@@ -54,7 +54,7 @@ def output_weight(
     """Weight of the squared error of a network's own output at times t, (B,).
 
     ``elbo`` is the variational bound in continuous time for uniform times, in nats: |x0 error|^2
-    weighs -(dSNR/dt) / 2 times the range of t (Kingma et al. 2021, Eq. 14).
+    weighs -(dSNR/dt) / 2 times the range of t (Kingma et al. 2021, Section 5).
     """
     if weight == "simple":
         return torch.ones_like(t)

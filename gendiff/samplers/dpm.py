@@ -82,7 +82,7 @@ def dpmpp_2m_sde(
     cond: Condition | None = None,
     noise: Noise | None = None,
 ) -> Tensor:
-    """SDE-DPM-Solver++(2M) (Lu et al. 2022, Eq. 18): 2M on the reverse diffusion equation.
+    """SDE-DPM-Solver++(2M) (Lu et al. 2022): 2M on the reverse diffusion equation.
 
     Args:
         x: (B, ...) at ``times[0]``.

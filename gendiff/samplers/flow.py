@@ -118,8 +118,8 @@ def midpoint(
     Args:
         x: (B, ...) at ``times[0]``.
         times: (steps + 1,), noisy to clean.
-        rho: the middle is the mean of the ends' t^(1 / rho) (Karras et al. 2022, Appendix C);
-            3 in the consistency models' code, 1 for the plain middle.
+        rho: the middle is the mean of the ends' t^(1 / rho): 3 in the consistency models' code,
+            whose step to t = 0 takes a second call too, 1 for the plain middle.
     """
     times = on_cpu(times)
     here, there = times[:-1], times[1:]
