@@ -76,7 +76,7 @@ class Sampling:
             raise ValueError(f"{text!r} is not NAME, NAME(setting=value) or NAME@PATH.GRID")
         name = form["name"]
         if name not in allowed:
-            raise ValueError(f"{name!r} does not fit.{did_you_mean(name, allowed)}")
+            raise ValueError(f"{name!r} does not fit this model.{did_you_mean(name, allowed)}")
         function = registry.lookup("samplers", name)
         settings = _settings(form["settings"] or "", name, function)
         path, grid = None, None

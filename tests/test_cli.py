@@ -95,7 +95,10 @@ def test_mistake_is_told_and_leaves_nothing(refuse, tmp_path, monkeypatch, words
     [
         (["--steps", "0"], "steps: 0"),
         (["--steps", "-2"], "steps: -2"),
-        (["--sampler", "posterior"], "does not fit diffusion, which can use ddim, ancestral"),
+        (
+            ["--sampler", "posterior"],
+            "does not fit this model. Allowed: ancestral, ddim, dpm_solver",
+        ),
         (["--role", "emma"], "has no 'emma'. Did you mean 'ema'?"),
         (["--label", "3"], "this model takes no labels"),
         (["--label", "-1"], "this model takes no labels"),

@@ -39,7 +39,7 @@ def test_what_is_written_is_what_is_run(text, settings, path, grid):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("hean", "'hean' does not fit. Did you mean 'heun'?"),
+        ("hean", "'hean' does not fit this model. Did you mean 'heun'?"),
         ("posterior", "'posterior' does not fit"),
         ("heun(", "is not NAME, NAME"),
         ("heun(chrn=1)", "heun has no setting 'chrn'. Did you mean 'churn'?"),
