@@ -158,7 +158,8 @@ class Model:
     def default_steps(self) -> int:
         """Steps to sample with when none are named: what the method or its evaluation says."""
         covered = self.run.method_class.steps_range(self.run.method)
-        return covered[1] if covered else max(self.run.evaluation.steps, default=50)
+        chain = self.method.path.steps or 50
+        return covered[1] if covered else max(self.run.evaluation.steps, default=min(50, chain))
 
     def sample(
         self,

@@ -253,7 +253,8 @@ def check_evaluation(run: RunConfig, where: str) -> None:
             f"{covered[0]} to {covered[1]}."
         )
     samplers = asked.samplers or (method.samplers[:1] if steps else ())
-    for text, count in itertools.product(samplers, steps or [1]):
+    counts: list[int | None] = [*steps] or [None]
+    for text, count in itertools.product(samplers, counts):
         try:
             method.sampling(run.method, run.make_path(), text, count)
         except ValueError as error:

@@ -53,8 +53,8 @@ def output_weight(
 ) -> Tensor:
     """Weight of the squared error of a network's own output at times t, (B,).
 
-    ``elbo`` is the variational bound in continuous time for uniform times, in nats: |x0 error|^2
-    weighs -(dSNR/dt) / 2 times the range of t (Kingma et al. 2021, Section 5).
+    ``elbo`` is the variational bound in continuous time for uniform times, in nats a dimension:
+    |x0 error|^2 weighs -(dSNR/dt) / 2 times the range of t (Kingma et al. 2021, Section 5).
     """
     if weight == "simple":
         return torch.ones_like(t)

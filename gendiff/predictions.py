@@ -6,6 +6,7 @@ the regression target is a line in x0 and eps. So a kind is four formulas, in on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,13 +55,22 @@ def _v(c: Scales) -> Pair:
 def _velocity(c: Scales) -> Pair:
     da, ds = c.da(), c.ds()
     determinant = c.s * da - c.a * ds
-    return -ds / determinant, c.s / determinant
+    steep = ds.isinf()  # VP at t = 0, where x0 is x
+    p = torch.where(steep, 1 / c.a, -ds / determinant)
+    return p, torch.where(steep, 0, c.s / determinant)
 
 
 def _edm(c: Scales) -> Pair:
     # with e = 0 Karras et al. 2022, Table 1; else Song et al. 2023, Appendix C; times sigma / alpha
     rest = c.s - c.a * c.e
     return c.a * c.sd**2 / (rest**2 + (c.a * c.sd) ** 2), rest * c.sd / c.r
+
+
+def _edm_target(c: Scales) -> Pair:
+    # what _edm takes back to x0
+    rest = c.s - c.a * c.e
+    share = c.r / (rest**2 + (c.a * c.sd) ** 2)
+    return share * rest / c.sd, -share * c.a * c.sd * (c.s / rest if c.e else 1)
 
 
 TO_X0: dict[Kind, Callable[[Scales], Pair]] = {
@@ -79,7 +89,7 @@ TARGET: dict[Kind, Callable[[Scales], Pair]] = {
     "v": lambda c: (-c.s / c.n, c.a / c.n),
     "velocity": lambda c: (c.da(), c.ds()),
     "score": lambda c: (torch.zeros_like(c.a), -torch.ones_like(c.a)),
-    "edm": lambda c: (c.s / (c.r * c.sd), -c.a * c.sd / c.r),
+    "edm": _edm_target,
 }
 """(u, w) of ``target = u x0 + w eps``."""
 
@@ -151,8 +161,8 @@ def check_prediction(kind: Kind, sigma_data: float, path: Path) -> None:
         raise ValueError(f"prediction: {kind} does not fit {name}, whose alpha ends at 0")
     if kind == "velocity" and path.steps is not None:
         raise ValueError(f"prediction: velocity does not fit {name}, which has no derivative")
-    if not sigma_data > 0:
-        raise ValueError(f"sigma_data: {sigma_data} must be positive")
+    if not 0 < sigma_data < math.inf:
+        raise ValueError(f"sigma_data: {sigma_data} must be positive and finite")
 
 
 class Prediction:

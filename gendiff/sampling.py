@@ -116,8 +116,8 @@ class Sampling:
             )
         if path.steps is not None and steps > path.steps:
             raise ValueError(f"{steps} steps are more than the {path.steps} of the chain")
-        rehearsal = Rehearsal(path)
-        self.run(rehearsal, torch.zeros(1, 1), steps)
+        if not self.run(Rehearsal(own), torch.zeros(1, 1), steps).isfinite().all():
+            raise ValueError(f"{self.name!r} with these settings gives no finite samples")
 
     def run(
         self,
@@ -176,6 +176,6 @@ def _value(where: str, word: str, default: Any, hint: Any) -> Any:
     except ValueError:
         kind = "a whole number" if isinstance(default, int) else "a number"
         raise ValueError(f"{where} must be {kind}") from None
-    if math.isnan(number) or number < 0:
-        raise ValueError(f"{where} must be at least 0")
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{where} must be at least 0 and finite")
     return number

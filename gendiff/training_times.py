@@ -17,8 +17,6 @@ from gendiff.seeding import Draws
 TimesKind = Literal["uniform", "antithetic", "log_snr", "log_normal", "logit_normal", "importance"]
 FIRST = 1e-5
 """Share of the path's range at which times begin."""
-LEAST_LOG_SNR = -12.0
-"""Where log-SNR is drawn from on paths that end in noise alone."""
 
 
 def draw_times(
@@ -27,8 +25,8 @@ def draw_times(
     """Times of a batch, (B,) float32.
 
     Args:
-        kind: ``uniform``; ``antithetic``: in pairs u, 1 - u over the global batch (Ho et al. 2020
-            and TDPM, code); ``log_snr``: uniform in log-SNR; ``log_normal``: ln(sigma / alpha)
+        kind: ``uniform``; ``antithetic``: in pairs u, 1 - u over the global batch (DDIM's and
+            TDPM's code); ``log_snr``: uniform in log-SNR; ``log_normal``: ln(sigma / alpha)
             normal (Karras et al. 2022, Table 1); ``logit_normal``: logit of t / t_max normal
             (Esser et al. 2024, Section 3.1).
         mean, std: of the normal.
@@ -38,8 +36,7 @@ def draw_times(
     if kind == "logit_normal":
         return _kept(path, path.t_max * (mean + std * draw.normal()).sigmoid())
     if kind == "log_snr":
-        ends = torch.tensor([path.t_max, path.t_min], dtype=torch.float64)
-        low, high = path.log_snr(ends).clamp(min=LEAST_LOG_SNR).tolist()
+        low, high = path.log_snr_range
         return _kept(path, path.inverse_log_snr(low + (high - low) * draw.uniform()))
     return at_share(path, draw.antithetic() if kind == "antithetic" else draw.uniform())
 

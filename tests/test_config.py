@@ -206,6 +206,13 @@ CLASHES = [
     ({"path": {"name": "trig", "sigma_data": 0.0}}, "path.sigma_data: 0"),
     ({"method": {"sigma_data": 0.0}}, "method.sigma_data: 0"),
     ({"method": {"times_std": 0.0}}, "method.times_std: 0"),
+    ({"method": {"times_mean": float("nan")}}, "method.times_mean: nan"),
+    ({"method": {"sigma_data": float("inf")}}, "method.sigma_data: inf"),
+    (
+        {"path": {"name": "ve", "sigma_max": float("inf")}},
+        "path.sigma_min: .* below sigma_max, inf",
+    ),
+    ({"path": {"name": "discrete_cosine", "steps": 10**15}}, "path.steps: 1000000000000000"),
     ({"method": {"min_snr_gamma": 0.0}}, "method.min_snr_gamma: 0"),
     ({"method": {"weight": "elbo"}}, "method.weight: elbo does not fit Cosine"),
     (

@@ -28,14 +28,15 @@ def labelled():
     return Denoiser(network.requires_grad_(False), VP(), "v"), torch.randn(4, 2), cond
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "edm-boundary"])
 def test_the_target_is_read_in_every_way(path, kind):
+    kind, sigma_min = (kind, 0.0) if kind in KINDS else ("edm", 0.002)
     last = 0.95 if kind in ("eps", "score") else 1.0  # they say nothing where alpha is 0
     x0, eps = torch.randn(2, 20, 1, 2, 2, dtype=torch.float64)
     t = path.t_max * torch.linspace(0.05, last, 20, dtype=torch.float64)
     a, s = (c.reshape(-1, 1, 1, 1) for c in (path.alpha(t), path.sigma(t)))
     xt = a * x0 + s * eps
-    reading = Reading(kind, sigma_data=0.6)
+    reading = Reading(kind, sigma_data=0.6, sigma_min=sigma_min)
     prediction = Prediction(reading.target(x0, eps, t, path), reading, xt, t, path)
     wanted = {
         "x0": x0,
@@ -52,7 +53,7 @@ def test_the_target_is_read_in_every_way(path, kind):
 def test_x0_is_x_itself_without_noise(path, kind):
     """The boundary condition of consistency models, whatever the network puts out."""
     x, output = torch.randn(2, 5, 2, dtype=torch.float64)
-    t = torch.full((5,), 1e-12, dtype=torch.float64)
+    t = torch.full((5,), 0.0 if kind in ("v", "velocity") else 1e-12, dtype=torch.float64)
     x0 = Prediction(output, kind, x, t, path).x0
     torch.testing.assert_close(x0, x, rtol=0, atol=1e-5)
 

@@ -47,6 +47,7 @@ def test_what_is_written_is_what_is_run(text, settings, path, grid):
         ("ddim(eta=x)", "ddim(eta=x) must be a number"),
         ("ddim(eta=-1)", "must be at least 0"),
         ("ddim(eta=nan)", "must be at least 0"),
+        ("ddim(eta=inf)", "must be at least 0 and finite"),
         ("dpm_solver(order=2.5)", "must be a whole number"),
         ("dpm_solver(multi=1)", "must be true or false"),
         ("ancestral(variance=medium)", "must be one of small, large"),
@@ -74,6 +75,11 @@ def test_what_cannot_be_read_is_refused(text, message):
         ("dpm_solver(order=4)", VP(), 4, "order: 4"),
         ("langevin(walks=0)", VP(), 4, "walks: 0"),
         ("ddim", VP(), 0, "steps is 0"),
+        ("midpoint(rho=0)", VP(), 4, "rho: 0.0"),
+        ("ddim(eta=3)", VP(), 4, "eta: 3.0 adds more noise"),
+        # carried from VE's end, which is not the chain's
+        ("ddim@discrete_linear", VE(), 1000, "visits a step of the chain of 1000 twice"),
+        ("ddim@discrete_linear.ddim25", VE(), 25, "ddim25 starts at 961, above the start at"),
     ],
 )
 def test_what_cannot_run_is_refused(text, own, steps, message):

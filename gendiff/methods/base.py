@@ -150,8 +150,8 @@ class Method(LightningModule):
             check_even_times(config.name, path)
 
     @classmethod
-    def sampling(cls, config: Any, path: Path, text: str | None, steps: int) -> Sampling:
-        """The sampler that a user asks for (see `Sampling.parse`), or else the default.
+    def sampling(cls, config: Any, path: Path, text: str | None, steps: int | None) -> Sampling:
+        """The sampler asked for, or the default; checked for so many steps if they are given.
 
         Raises:
             ValueError: the method cannot be sampled so; the message says what it can.
@@ -159,7 +159,8 @@ class Method(LightningModule):
         if not cls.samplers:
             raise ValueError(f"{config.name} cannot be sampled")
         sampling = Sampling.parse(text or cls.samplers[0], cls.samplers)
-        sampling.check(path, steps, cls.even_times)
+        if steps is not None:
+            sampling.check(path, steps, cls.even_times)
         return sampling
 
     @classmethod

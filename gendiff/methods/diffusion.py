@@ -8,6 +8,7 @@ path, prediction, times and weight are which papers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,10 +61,12 @@ class Diffusion(Method):
     def check(cls, config: Any, path: Path) -> None:
         super().check(config, path)
         check_weight(config.weight, config.times or path.training_times, path)
-        if config.times_std is not None and not config.times_std > 0:
-            raise ValueError(f"times_std: {config.times_std} must be positive")
-        if not config.min_snr_gamma > 0:
-            raise ValueError(f"min_snr_gamma: {config.min_snr_gamma} must be positive")
+        if config.times_mean is not None and not math.isfinite(config.times_mean):
+            raise ValueError(f"times_mean: {config.times_mean} must be finite")
+        for name in ("times_std", "min_snr_gamma"):
+            value = getattr(config, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}: {value} must be positive and finite")
 
     def couple(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Pairs of data and noise, each (B, ...): independent here."""
@@ -93,8 +96,11 @@ class Diffusion(Method):
             error = error * undo
         return {"loss": error.mean()}
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Losses are remembered once a batch, so that its parts are drawn alike."""
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Losses are remembered once a batch: its parts are drawn alike, and a checkpoint, which
+        is taken right after, holds them.
+        """
+        super().training_step(batch, batch_idx)
         if self.times == "importance":
             t, losses = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
             self.importance.update(self.path, t, losses)

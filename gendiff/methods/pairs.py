@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gendiff.denoiser import Denoiser
+from gendiff.errors import UserError
 from gendiff.guidance import guide
 from gendiff.methods.base import Batch, Method, MethodConfig
 from gendiff.paths import Path
@@ -54,7 +55,10 @@ class Pairs(Method):
         eps = Draws((self.seed, self.stage, "pairs"), first, n, 1, self.device).normal(*self.shape)
         label = indices % max(1, self.classes)
         cond = {"label": label.to(self.device)} if self.classes else {}
-        times = time_grid(path, self.config.solver_steps, device=self.device)
+        try:
+            times = time_grid(path, self.config.solver_steps, device=self.device)
+        except ValueError as error:
+            raise UserError(f"method.solver_steps: {error}.") from None
         teacher = guide(self.teacher, self.config.guidance)
         with torch.no_grad():
             start = path.sigma(times[0]) * eps

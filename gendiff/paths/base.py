@@ -12,6 +12,9 @@ from torch import Tensor
 MAX_LOG_SNR = 20.0
 """Beyond it, data or noise cannot be told apart from x_t in single precision."""
 
+LEAST_LOG_SNR = -12.0
+"""Where grids and draws over log-SNR start on paths that end in noise alone."""
+
 SIGMA_MIN = 0.002
 """Noise, relative to the data, at which grids that would never reach t = 0 stop before it."""
 
@@ -42,6 +45,14 @@ class Path(ABC):
     def t_min(self) -> float:
         """Where sigma / alpha is 0.002: the last time before 0 of grids that need one."""
         return float(self.inverse_log_snr(torch.tensor(-2 * math.log(SIGMA_MIN)).double()))
+
+    @property
+    def log_snr_range(self) -> tuple[float, float]:
+        """log-SNR at ``t_max`` and at ``t_min``; -12 for a start where alpha all but vanishes."""
+        ends = torch.tensor([self.t_max, self.t_min], dtype=torch.float64)
+        first, last = self.log_snr(ends).tolist()
+        vanished = float(self.alpha(ends[0])) < math.exp(LEAST_LOG_SNR / 2)
+        return (max(first, LEAST_LOG_SNR) if vanished else first), last
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)

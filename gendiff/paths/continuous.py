@@ -26,7 +26,7 @@ class VP(Path):
     Config = VPConfig
 
     def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0) -> None:
-        if not 0 < beta_min < beta_max:
+        if not 0 < beta_min < beta_max < math.inf:
             raise ValueError(f"beta_min {beta_min} must be positive and below beta_max {beta_max}")
         self.beta_min, self.beta_max = beta_min, beta_max
 
@@ -122,8 +122,8 @@ class Trig(Path):
     t_max = math.pi / 2
 
     def __init__(self, sigma_data: float = 1.0) -> None:
-        if not sigma_data > 0:
-            raise ValueError(f"sigma_data: {sigma_data} must be positive")
+        if not 0 < sigma_data < math.inf:
+            raise ValueError(f"sigma_data: {sigma_data} must be positive and finite")
         self.sigma_data = sigma_data
 
     def alpha(self, t: Tensor) -> Tensor:

@@ -15,6 +15,9 @@ from torch.nn.functional import softplus
 
 from gendiff.paths.base import Path
 
+MAX_STEPS = 1_000_000
+"""Longest chain: its table is held in memory."""
+
 MAX_BETA = 0.999
 """Cap of the cosine schedule's betas (Nichol & Dhariwal 2021, Section 3.2)."""
 
@@ -39,6 +42,7 @@ class DiscreteVP(Path):
         self.steps = len(betas)
         self.t_max = float(self.steps)
         table = torch.cat([betas.new_zeros(1), torch.log1p(-betas).cumsum(0) / 2])
+        self._last = float(table[-1])
         self._log_alphas = {torch.device("cpu"): table}
 
     def __eq__(self, other: object) -> bool:
@@ -79,7 +83,7 @@ class DiscreteVP(Path):
 
     def inverse_log_snr(self, log_snr: Tensor) -> Tensor:
         table = self._table(log_snr)
-        wanted = (-softplus(-log_snr.double()) / 2).clamp(min=float(table[-1]))
+        wanted = (-softplus(-log_snr.double()) / 2).clamp(min=self._last)
         after = torch.searchsorted(-table, -wanted).clamp(1, len(table) - 1)
         low, high = table[after - 1], table[after]
         return _typed(after - 1 + (wanted - low) / (high - low), log_snr)
@@ -103,8 +107,8 @@ class DiscreteLinear(DiscreteVP):
     Config = DiscreteLinearConfig
 
     def __init__(self, steps: int = 1000) -> None:
-        if steps <= 20:
-            raise ValueError(f"steps: {steps}; the linear schedule needs more than 20")
+        if not 20 < steps <= MAX_STEPS:
+            raise ValueError(f"steps: {steps}; the linear schedule takes 21 to {MAX_STEPS}")
         scale = 1000 / steps
         super().__init__(torch.linspace(1e-4 * scale, 0.02 * scale, steps, dtype=torch.float64))
 
@@ -122,8 +126,8 @@ class DiscreteCosine(DiscreteVP):
     Config = DiscreteCosineConfig
 
     def __init__(self, steps: int = 1000) -> None:
-        if steps < 1:
-            raise ValueError(f"steps: {steps}; a chain has at least 1")
+        if not 1 <= steps <= MAX_STEPS:
+            raise ValueError(f"steps: {steps}; a chain has 1 to {MAX_STEPS}")
         share = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
         alpha_bar = torch.cos((share + 0.008) / 1.008 * torch.pi / 2) ** 2
         super().__init__((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=MAX_BETA))

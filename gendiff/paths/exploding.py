@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +31,7 @@ class VE(Path):
     training_times = "log_snr"
 
     def __init__(self, sigma_min: float = 0.01, sigma_max: float = 50.0) -> None:
-        if not 0 < sigma_min < sigma_max:
+        if not 0 < sigma_min < sigma_max < math.inf:
             raise ValueError(
                 f"sigma_min: {sigma_min} must be positive and below sigma_max, {sigma_max}"
             )

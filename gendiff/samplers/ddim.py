@@ -23,12 +23,17 @@ def ddim(
         x: (B, ...) at ``times[0]``.
         times: (steps + 1,), noisy to clean.
         noise: noise(step) -> like x, used when eta > 0.
+
+    Raises:
+        ValueError: eta is so large that a step's noise exceeds the path's.
     """
     path, noise, times = denoiser.path, noise or fresh_noise(x), on_cpu(times)
     alphas, sigmas = path.alpha(times), path.sigma(times)
     stds = torch.zeros_like(times[1:])
     if eta:
         stds = eta * path.posterior(times[1:], times[:-1])[2].sqrt()
+        if (stds > sigmas[1:] * (1 + 1e-9)).any():
+            raise ValueError(f"eta: {eta} adds more noise than a step may end with")
     # the part of x_s that keeps the direction of eps = (x_t - alpha x0) / sigma
     kept = (sigmas[1:] ** 2 - stds**2).clamp(min=0).sqrt() / sigmas[:-1]
     on_x, on_x0, on_noise = numbers(kept, alphas[1:] - kept * alphas[:-1], stds)

@@ -120,7 +120,12 @@ def midpoint(
         times: (steps + 1,), noisy to clean.
         rho: the middle is the mean of the ends' t^(1 / rho): 3 in the consistency models' code,
             whose step to t = 0 takes a second call too, 1 for the plain middle.
+
+    Raises:
+        ValueError: rho is not positive.
     """
+    if not 0 < rho < math.inf:
+        raise ValueError(f"rho: {rho} must be positive and finite")
     times = on_cpu(times)
     here, there = times[:-1], times[1:]
     middle = ((here ** (1 / rho) + there ** (1 / rho)) / 2) ** rho

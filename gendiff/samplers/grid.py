@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -20,24 +19,22 @@ SPACING = re.compile(r"ddim\d+|\d+(,\d+)*")
 
 RHO = 7.0
 """Of Karras et al. 2022, Eq. 5."""
-LEAST_LOG_SNR = -12.0
-"""Where grids over the signal-to-noise ratio start on paths that end in noise alone."""
 
 
-def _relative_sigma(path: Path, t: Tensor) -> Tensor:
-    """sigma / alpha."""
-    return (-path.log_snr(t).clamp(min=LEAST_LOG_SNR) / 2).exp()
+def _log_snr(path: Path, t: Tensor) -> Tensor:
+    """No lower than where the path can be said to start."""
+    return path.log_snr(t).clamp(min=path.log_snr_range[0])
 
 
 EVEN_IN: dict[str, tuple[Callable[[Path, Tensor], Tensor], Callable[[Path, Tensor], Tensor]]] = {
     "uniform": (lambda path, t: t, lambda path, y: y),
     "quadratic": (lambda path, t: t.sqrt(), lambda path, y: y**2),
     "log_snr": (
-        lambda path, t: path.log_snr(t).clamp(min=LEAST_LOG_SNR),
+        _log_snr,
         lambda path, y: path.inverse_log_snr(y),
     ),
     "karras": (
-        lambda path, t: _relative_sigma(path, t) ** (1 / RHO),
+        lambda path, t: (-_log_snr(path, t) / (2 * RHO)).exp(),
         lambda path, y: path.inverse_log_snr(-2 * RHO * y.log()),
     ),
 }
@@ -65,8 +62,8 @@ def time_grid(
             as ``ddim25`` or ``10,15,20`` (see `gendiff.paths.spaced`).
         t_end: the last two kinds never reach t = 0: with ``t_end`` = 0 they go to the path's
             ``t_min`` in steps - 1 steps, and from there to 0 in one (Karras et al. 2022).
-        t_start: the path's ``t_max`` unless given. Where alpha is 0, the last two kinds start at
-            log-SNR -12 instead.
+        t_start: the path's ``t_max`` unless given. Where alpha all but vanishes, the last two
+            kinds start at log-SNR -12 instead.
 
     Raises:
         ValueError: fewer than one step, an unknown kind, times out of order, or a discrete chain
@@ -77,7 +74,7 @@ def time_grid(
     if steps < 1:
         raise ValueError(f"steps is {steps}; a sampler takes at least 1")
     if path.steps is not None and SPACING.fullmatch(kind):
-        return _subset(path.steps, steps, kind).to(device, dtype)
+        return _subset(path.steps, steps, kind, t_start).to(device, dtype)
     if kind not in EVEN_IN:
         raise ValueError(f"grid {kind!r} is unknown; there are {', '.join(GRIDS)}")
     if not 0 <= t_end < t_start <= path.t_max:
@@ -85,7 +82,9 @@ def time_grid(
     forth, back = EVEN_IN[kind]
     jumps = t_end == 0 and kind in ("log_snr", "karras")
     inner = steps - jumps
-    last = min(path.t_min, t_start) if jumps else t_end
+    last = path.t_min if jumps else t_end
+    if jumps and inner and t_start <= last:
+        raise ValueError(f"a {kind} grid needs to start above {last:.3g}, not at {t_start:.3g}")
     ends = torch.tensor([t_start, last], dtype=torch.float64)
     first, final = forth(path, ends)
     times = back(
@@ -93,7 +92,7 @@ def time_grid(
     )
     if inner:
         times[-1] = last
-        if math.isfinite(float(path.log_snr(ends[0]))):
+        if float(path.log_snr(ends[0])) >= path.log_snr_range[0]:
             times[0] = t_start
     else:
         times = ends[:1]
@@ -108,9 +107,11 @@ def time_grid(
     return times.to(device, dtype)
 
 
-def _subset(chain: int, steps: int, spacing: str) -> Tensor:
+def _subset(chain: int, steps: int, spacing: str, t_start: float) -> Tensor:
     """The times of a spaced subset: index k, from 0, is our k + 1; then 0."""
     visited = [k + 1 for k in reversed(spaced(chain, spacing))]
     if len(visited) != steps:
         raise ValueError(f"steps is {steps}: {spacing} takes {len(visited)}")
+    if visited[0] > t_start:
+        raise ValueError(f"{spacing} starts at {visited[0]}, above the start at {t_start:.4g}")
     return torch.tensor([*visited, 0], dtype=torch.float64)

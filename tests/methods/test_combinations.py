@@ -5,13 +5,14 @@ The combinations are the rows of docs/training.md, so that page cannot say what 
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 
 from gendiff.build import build_method
 from gendiff.config import compose
@@ -34,13 +35,14 @@ def truth():
     return Mixture.Config(), Mixture(Mixture.Config()).held_out.columns["x0"]
 
 
-def train(path, prediction, times, weight, data):
+def train(path, prediction, times, weight, data, steps=STEPS, chain=None, callbacks=None, first=0):
     """A method after a short training."""
+    settings = {"sigma_data": 0.7} if path == "trig" else {"steps": chain} if chain else {}
     run = compose(
         {
             "data": {"name": "mixture", "batch_size": 512},
             "networks": {"student": {"name": "mlp", "width": 96, "depth": 3}},
-            "path": {"name": path, **({"sigma_data": 0.7} if path == "trig" else {})},
+            "path": {"name": path, **settings},
             "method": {
                 "name": "diffusion",
                 "prediction": prediction,
@@ -49,25 +51,26 @@ def train(path, prediction, times, weight, data):
                 "sigma_data": 0.7,
             },
             "optim": {"lr": 3e-3, "warmup_steps": 20, "schedule": "cosine", "ema_decay": 0.98},
-            "trainer": {"max_steps": STEPS},
+            "trainer": {"max_steps": steps},
         },
         "test",
     )
     method = build_method(run)
+    method.batches_done = first
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     trainer = Trainer(
         max_steps=-1,
         max_epochs=1,
         accelerator="cpu",
-        barebones=False,
+        callbacks=callbacks,
         enable_checkpointing=False,
         **quiet,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer.fit(method, DataModule(Mixture(data).train, 512))
-    assert method.batches_done == STEPS
+    assert method.batches_done == steps
     return method
 
 
@@ -77,7 +80,6 @@ def test_published_combinations_learn(row, truth):
     method = train(*row[1:], data)
     out = method.sample(len(points), 40, sampler="ddim@vp.log_snr")
     # two sets of true samples are 0.000 +- 0.001 apart, and noise is 0.7 from the data
-    print(row[1:], energy_distance(out, points))
     assert energy_distance(out, points) < 0.02
     last = method.path.alpha(torch.tensor(method.path.t_max))
     if row[2] in ("eps", "score") and last < 1e-3:
@@ -97,10 +99,36 @@ def test_the_documented_rows_are_all_there():
     }
 
 
-def test_importance_survives_a_checkpoint(truth):
-    """The history of losses is part of the state."""
-    method = train("discrete_linear", "eps", "importance", "simple", truth[0])
-    history = {k: v for k, v in method.state_dict().items() if k.startswith("importance.")}
-    assert set(history) == {"importance.losses", "importance.counts"}
-    assert history["importance.counts"].sum() > STEPS * 10
-    assert torch.isfinite(history["importance.losses"]).all()
+class Keep(Callback):
+    """Takes the state where checkpoints are taken: after a batch."""
+
+    def __init__(self):
+        self.states = {}
+
+    def on_train_batch_end(self, trainer, method, *_):
+        optimizer = method.optimizers().optimizer
+        state = copy.deepcopy({"state": method.state_dict(), "optimizer": optimizer.state_dict()})
+        self.states[method.batches_done] = state
+
+
+class Restore(Callback):
+    """Goes on from such a state."""
+
+    def __init__(self, kept, batches_done):
+        self.kept, self.batches_done = kept, batches_done
+
+    def on_train_start(self, trainer, method):
+        method.load_state_dict(self.kept["state"])
+        method.optimizers().optimizer.load_state_dict(self.kept["optimizer"])
+
+
+def test_a_history_of_losses_survives_a_stop(truth):
+    """Times drawn by importance: a run resumed from its state ends with the same weights."""
+    choice = ("discrete_cosine", "v", "importance", "simple", truth[0])
+    settings = {"steps": 24, "chain": 8}
+    keep = Keep()
+    whole = train(*choice, callbacks=[keep], **settings)
+    assert whole.importance.counts.eq(10).all()
+    resumed = train(*choice, callbacks=[Restore(keep.states[15], 15)], first=15, **settings)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gendiff.paths import EDM, VP, DiscreteLinear
+from gendiff.paths import EDM, VE, VP, DiscreteLinear
 from gendiff.samplers import time_grid
 
 EVEN = {
@@ -37,6 +37,14 @@ def test_grids_reach_the_data(path, kind, steps):
         assert times[-2] == pytest.approx(path.t_min)
 
 
+@pytest.mark.parametrize("kind", ["log_snr", "karras"])
+def test_much_noise_is_not_cut_short(kind):
+    """Only where alpha vanishes is log-SNR -12 taken for the start."""
+    path = VE(0.01, 1348.0)
+    ratios = torch.log(time_grid(path, 30, kind)[:-1]).diff()
+    assert ratios[0] / ratios[1] == pytest.approx(1, abs=0.1)
+
+
 def test_a_grid_may_begin_later(path):
     times = time_grid(path, 4, "uniform", t_start=path.t_max / 2)
     torch.testing.assert_close(times, path.t_max / 2 * torch.linspace(1, 0, 5).double())
@@ -58,6 +66,7 @@ def test_a_chain_is_visited_at_its_own_steps():
         (VP(), {"steps": 2, "kind": "even"}, "'even' is unknown; there are uniform"),
         (VP(), {"steps": 2, "t_end": 1.0}, "times must have"),
         (EDM(), {"steps": 2, "t_start": 81.0}, "times must have"),
+        (EDM(), {"steps": 2, "t_start": 0.001}, "needs to start above 0.002"),
         (DiscreteLinear(100), {"steps": 101}, "visits a step of the chain of 100 twice"),
     ],
 )
