@@ -75,6 +75,8 @@ class Sampling:
         if not form:
             raise ValueError(f"{text!r} is not NAME, NAME(setting=value) or NAME@PATH.GRID")
         name = form["name"]
+        if name not in registry.names("samplers"):
+            raise ValueError(f"no sampler {name!r}.{did_you_mean(name, allowed)}")
         if name not in allowed:
             raise ValueError(f"{name!r} does not fit this model.{did_you_mean(name, allowed)}")
         function = registry.lookup("samplers", name)
@@ -85,6 +87,8 @@ class Sampling:
                 grid = word
             elif word in registry.names("paths") and path is None and grid is None:
                 path = registry.lookup("paths", word)()
+            elif word in registry.names("paths"):
+                raise ValueError(f"{text!r}: one path, then one grid: NAME@PATH.GRID")
             else:
                 known = [*GRIDS, *registry.names("paths")]
                 raise ValueError(
@@ -155,8 +159,10 @@ def _settings(text: str, name: str, function: Callable[..., Tensor]) -> dict[str
     settings: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         key, equals, word = part.partition("=")
-        if key not in known or not equals:
+        if key not in known:
             raise ValueError(f"{name} has no setting {key!r}.{did_you_mean(key, list(known))}")
+        if not equals or key in settings:
+            raise ValueError(f"{name}({part}): write each setting once, as {key}=value")
         settings[key] = _value(f"{name}({part})", word, known[key].default, hints[key])
     return settings
 

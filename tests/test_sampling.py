@@ -39,11 +39,12 @@ def test_what_is_written_is_what_is_run(text, settings, path, grid):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("hean", "'hean' does not fit this model. Did you mean 'heun'?"),
+        ("hean", "no sampler 'hean'. Did you mean 'heun'?"),
         ("posterior", "'posterior' does not fit"),
         ("heun(", "is not NAME, NAME"),
         ("heun(chrn=1)", "heun has no setting 'chrn'. Did you mean 'churn'?"),
-        ("heun(churn)", "heun has no setting 'churn'"),
+        ("heun(churn)", "write each setting once, as churn=value"),
+        ("heun(churn=1,churn=2)", "write each setting once, as churn=value"),
         ("ddim(eta=x)", "ddim(eta=x) must be a number"),
         ("ddim(eta=-1)", "must be at least 0"),
         ("ddim(eta=nan)", "must be at least 0"),
@@ -52,7 +53,7 @@ def test_what_is_written_is_what_is_run(text, settings, path, grid):
         ("dpm_solver(multi=1)", "must be true or false"),
         ("ancestral(variance=medium)", "must be one of small, large"),
         ("ddim@edn", "'edn' is no grid or path. Did you mean 'edm'?"),
-        ("ddim@karras.edm", "'edm' is no grid or path"),
+        ("ddim@karras.edm", "one path, then one grid: NAME@PATH.GRID"),
     ],
 )
 def test_what_cannot_be_read_is_refused(text, message):
@@ -71,7 +72,12 @@ def test_what_cannot_be_read_is_refused(text, message):
         ),
         ("euler@discrete_linear", VP(), 4, "Run it along another path, e.g. euler@vp"),
         ("ddim@ddim25", DiscreteLinear(), 24, "steps is 24: ddim25 takes 25"),
-        ("ddim@ddim25", Cosine(), 25, "'ddim25' is unknown"),
+        (
+            "ddim@ddim25",
+            Cosine(),
+            25,
+            "is a subset of a discrete chain, as in discrete_linear.ddim25",
+        ),
         ("dpm_solver(order=4)", VP(), 4, "order: 4"),
         ("langevin(walks=0)", VP(), 4, "walks: 0"),
         ("ddim", VP(), 0, "steps is 0"),

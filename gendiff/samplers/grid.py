@@ -73,6 +73,10 @@ def time_grid(
     t_start = path.t_max if t_start is None else t_start
     if steps < 1:
         raise ValueError(f"steps is {steps}; a sampler takes at least 1")
+    if SPACING.fullmatch(kind) and path.steps is None:
+        raise ValueError(
+            f"grid {kind!r} is a subset of a discrete chain, as in discrete_linear.{kind}"
+        )
     if path.steps is not None and SPACING.fullmatch(kind):
         return _subset(path.steps, steps, kind, t_start).to(device, dtype)
     if kind not in EVEN_IN:
