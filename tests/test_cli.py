@@ -113,7 +113,10 @@ def test_sample_mistakes(refuse, model, tmp_path, monkeypatch, words, message):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--steps", "0"], "evaluation.steps: 0"), (["--sampler", "x"], "evaluation.samplers: no sampler 'x'")],
+    [
+        (["--steps", "0"], "evaluation.steps: 0"),
+        (["--sampler", "x"], "evaluation.samplers: no sampler 'x'"),
+    ],
 )
 def test_evaluate_mistakes(refuse, model, words, message):
     assert message in refuse("evaluate", model, *words)
