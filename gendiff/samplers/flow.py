@@ -97,10 +97,11 @@ def heun(
             x = combine(kept[i], x, stds[i], noise(i))
         if ends[i] == 0:
             return predict(2 * i, x, cond)
-        first = predict.mix(2 * i, x, u1[i], w1[i], cond)
-        guess = x.add(first, alpha=dt)
-        second = predict.mix(2 * i + 1, guess, u2[i], w2[i], cond)
-        x = x.add(first.add_(second), alpha=dt / 2)
+        guess = predict.mix(2 * i, x, 1 + dt * u1[i], dt * w1[i], cond)
+        # x + dt (slope + slope') / 2, where guess = x + dt slope
+        x = predict.mix(2 * i + 1, guess, (1 + dt * u2[i]) / 2, dt * w2[i] / 2, cond).add_(
+            x, alpha=0.5
+        )
     return x
 
 
@@ -138,6 +139,5 @@ def midpoint(
         if ends[i] == 0:
             return predict(2 * i, x, cond)
         guess = predict.mix(2 * i, x, 1 + half * u1[i], half * w1[i], cond)
-        slope = predict.mix(2 * i + 1, guess, u2[i], w2[i], cond)
-        x = x.add(slope, alpha=whole)
+        x = predict.mix(2 * i + 1, guess, whole * u2[i], whole * w2[i], cond).add_(x)
     return x
