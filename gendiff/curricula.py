@@ -9,7 +9,8 @@ Sources, by the prefix of a name:
 - ``ect_``: Geng, Pokle, Luo, Lin & Kolter, "Consistency Models Made Easy", 2024, the mapping
   functions, in the form of their code (``ECMLoss.t_to_r``).
 
-N *scales* are N noise levels, so N - 1 intervals. Noise levels are those of x = x0 + sigma eps;
+N *scales* are N noise levels, those of `time_grid(EDM(), N, "karras")` without its 0, so N - 1
+intervals. Noise levels are those of x = x0 + sigma eps;
 their index 0 is sigma_min, as in the papers (which count from 1) but not in the code of ``cm_``.
 """
 
@@ -122,33 +123,6 @@ def ict_scales(step: int, steps: int, first: int, last: int) -> int:
     _check(step, steps, first, last)
     length = max(math.floor(steps / (math.log2(last // first) + 1)), 1)
     return min(first * 2 ** (step // length), last) + 1
-
-
-def ict_sigmas(
-    scales: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
-) -> Tensor:
-    """Noise levels spaced evenly in sigma^(1 / rho), ascending (Karras et al. 2022, Eq. 5).
-
-    Args:
-        scales: N, at least 2.
-        sigma_min: the first level, above 0.
-        sigma_max: the last level, above ``sigma_min``.
-        rho: above 0; the larger, the finer near ``sigma_min``.
-
-    Returns:
-        (N,), float64.
-
-    Raises:
-        ValueError: an argument is out of range.
-    """
-    if scales < 2 or not 0 < sigma_min < sigma_max or rho <= 0:
-        raise ValueError(
-            f"scales: {scales} must be at least 2, sigma_min: {sigma_min} above 0 and below "
-            f"sigma_max ({sigma_max}), rho: {rho} above 0"
-        )
-    share = torch.arange(scales, dtype=torch.float64) / (scales - 1)
-    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
-    return (low + share * (high - low)) ** rho
 
 
 def ict_pmf(sigmas: Tensor, mean: float = -1.1, std: float = 2.0) -> Tensor:

@@ -63,9 +63,9 @@ def output_weight(
         a, s = path.alpha(t), path.sigma(t)
         rate = 2 * (path.d_sigma(t) / s - path.d_alpha(t) / a)  # of -log SNR
         return path.t_max * rate / 2 * (a / s * gain) ** 2
-    snr = path.log_snr(t).exp()
     if weight == "snr":  # SNR and the gain may overflow and vanish where their product is plain
         return (path.alpha(t) / path.sigma(t) * gain) ** 2
+    snr = path.log_snr(t).exp()
     return x0_weight(weight, snr, reading.sigma_data, min_snr_gamma) * gain**2
 
 

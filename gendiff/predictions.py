@@ -1,7 +1,7 @@
 """What a network's output means: read as x0, and from there as anything else.
 
 Every kind is a line ``x0 = p x_t + q output`` whose two coefficients depend on the time alone;
-the regression target is a line in x0 and eps. So a kind is four formulas, in one table.
+the regression target is a line in x0 and eps. So a kind is two rows: in `TO_X0` and in `TARGET`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How training draws its times.
 
-Every kind gives each sample a time and a weight of its own, 1 but where the times were drawn by
-importance. Times lie in (0, t_max]: some predictions are infinite at t = 0 itself.
+Times lie in (0, t_max]: some predictions are infinite at t = 0 itself. Those drawn by importance
+come with weights that undo what they favour.
 """
 
 from __future__ import annotations

@@ -86,11 +86,9 @@ class Diffusion(Method):
         x0, eps = self.couple(batch)
         t, undo = self.draw_times()
         output = student(path.add_noise(x0, eps, t), t, self.condition(batch)).output
-        error = mean_square(output - student.reading.target(x0, eps, t, path))
-        if config.weight != "simple":
-            error = error * output_weight(
-                config.weight, student.reading, path, t, config.min_snr_gamma
-            )
+        reading, gamma = student.reading, config.min_snr_gamma
+        error = mean_square(output - reading.target(x0, eps, t, path))
+        error = error * output_weight(config.weight, reading, path, t, gamma)
         if undo is not None:
             self.seen.append((t, error.detach()))
             error = error * undo

@@ -57,8 +57,6 @@ class Path(ABC):
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)
 
-    __hash__ = None  # type: ignore[assignment]  # compared by value, never a key
-
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
         """Scale of the data."""

@@ -51,8 +51,6 @@ class DiscreteVP(Path):
             self._log_alphas[cpu], other._log_alphas[cpu]
         )
 
-    __hash__ = None  # type: ignore[assignment]
-
     @property
     def t_min(self) -> float:
         """The first step."""
@@ -114,10 +112,8 @@ class DiscreteLinear(DiscreteVP):
 
 
 @dataclass(frozen=True)
-class DiscreteCosineConfig:
+class DiscreteCosineConfig(DiscreteLinearConfig):
     name: str = "discrete_cosine"
-    steps: int = 1000
-    """Length T of the chain."""
 
 
 class DiscreteCosine(DiscreteVP):

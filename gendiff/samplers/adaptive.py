@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from gendiff.denoiser import Condition, DenoiserLike, along
+from gendiff.denoiser import Condition, DenoiserLike, along, combine
 from gendiff.paths import Trig
-from gendiff.samplers.steps import Noise, combine, continuous, on_cpu
+from gendiff.samplers.steps import Noise, continuous, on_cpu
 
 LAST = 1e-5
 """Angle from which a run to t = 0 jumps to x0; what that misses is of the order of its square."""

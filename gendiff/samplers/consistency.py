@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gendiff.denoiser import Condition, DenoiserLike, x0_at
-from gendiff.samplers.steps import Noise, combine, fresh_noise, numbers, on_cpu
+from gendiff.denoiser import Condition, DenoiserLike, combine, x0_at
+from gendiff.samplers.steps import Noise, fresh_noise, numbers, on_cpu
 
 
 def consistency(

@@ -6,9 +6,9 @@ import math
 
 from torch import Tensor
 
-from gendiff.denoiser import Condition, DenoiserLike, x0_at
+from gendiff.denoiser import Condition, DenoiserLike, combine, x0_at
 from gendiff.samplers.exponential import Places, multistep, singlestep
-from gendiff.samplers.steps import Noise, combine, continuous, fresh_noise, on_cpu
+from gendiff.samplers.steps import Noise, continuous, fresh_noise, on_cpu
 
 
 @continuous

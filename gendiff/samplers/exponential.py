@@ -22,9 +22,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gendiff.denoiser import Condition, DenoiserLike, x0_at
+from gendiff.denoiser import Condition, DenoiserLike, combine, x0_at
 from gendiff.paths import Path
-from gendiff.samplers.steps import combine
 
 Expanded = Literal["eps", "x0"]
 SHORT = 10

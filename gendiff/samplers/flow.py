@@ -12,11 +12,10 @@ import math
 import torch
 from torch import Tensor
 
-from gendiff.denoiser import Condition, DenoiserLike, x0_at
+from gendiff.denoiser import Condition, DenoiserLike, combine, x0_at
 from gendiff.paths import Path
 from gendiff.samplers.steps import (
     Noise,
-    combine,
     continuous,
     fresh_noise,
     numbers,
@@ -99,9 +98,8 @@ def heun(
             return predict(2 * i, x, cond)
         guess = predict.mix(2 * i, x, 1 + dt * u1[i], dt * w1[i], cond)
         # x + dt (slope + slope') / 2, where guess = x + dt slope
-        x = predict.mix(2 * i + 1, guess, (1 + dt * u2[i]) / 2, dt * w2[i] / 2, cond).add_(
-            x, alpha=0.5
-        )
+        half = predict.mix(2 * i + 1, guess, (1 + dt * u2[i]) / 2, dt * w2[i] / 2, cond)
+        x = half.add_(x, alpha=0.5)
     return x
 
 

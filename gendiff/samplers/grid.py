@@ -29,10 +29,7 @@ def _log_snr(path: Path, t: Tensor) -> Tensor:
 EVEN_IN: dict[str, tuple[Callable[[Path, Tensor], Tensor], Callable[[Path, Tensor], Tensor]]] = {
     "uniform": (lambda path, t: t, lambda path, y: y),
     "quadratic": (lambda path, t: t.sqrt(), lambda path, y: y**2),
-    "log_snr": (
-        _log_snr,
-        lambda path, y: path.inverse_log_snr(y),
-    ),
+    "log_snr": (_log_snr, lambda path, y: path.inverse_log_snr(y)),
     "karras": (
         lambda path, t: (-_log_snr(path, t) / (2 * RHO)).exp(),
         lambda path, y: path.inverse_log_snr(-2 * RHO * y.log()),
@@ -73,12 +70,8 @@ def time_grid(
     t_start = path.t_max if t_start is None else t_start
     if steps < 1:
         raise ValueError(f"steps is {steps}; a sampler takes at least 1")
-    if SPACING.fullmatch(kind) and path.steps is None:
-        raise ValueError(
-            f"grid {kind!r} is a subset of a discrete chain, as in discrete_linear.{kind}"
-        )
-    if path.steps is not None and SPACING.fullmatch(kind):
-        return _subset(path.steps, steps, kind, t_start).to(device, dtype)
+    if SPACING.fullmatch(kind):
+        return _subset(path, steps, kind, t_start).to(device, dtype)
     if kind not in EVEN_IN:
         raise ValueError(f"grid {kind!r} is unknown; there are {', '.join(GRIDS)}")
     if not 0 <= t_end < t_start <= path.t_max:
@@ -91,9 +84,8 @@ def time_grid(
         raise ValueError(f"a {kind} grid needs to start above {last:.3g}, not at {t_start:.3g}")
     ends = torch.tensor([t_start, last], dtype=torch.float64)
     first, final = forth(path, ends)
-    times = back(
-        path, first + torch.linspace(0, 1, inner + 1, dtype=torch.float64) * (final - first)
-    )
+    share = torch.linspace(0, 1, inner + 1, dtype=torch.float64)
+    times = back(path, first + share * (final - first))
     if inner:
         times[-1] = last
         if float(path.log_snr(ends[0])) >= path.log_snr_range[0]:
@@ -111,9 +103,13 @@ def time_grid(
     return times.to(device, dtype)
 
 
-def _subset(chain: int, steps: int, spacing: str, t_start: float) -> Tensor:
+def _subset(path: Path, steps: int, spacing: str, t_start: float) -> Tensor:
     """The times of a spaced subset: index k, from 0, is our k + 1; then 0."""
-    visited = [k + 1 for k in reversed(spaced(chain, spacing))]
+    if path.steps is None:
+        raise ValueError(
+            f"grid {spacing!r} is a subset of a discrete chain, as in discrete_linear.{spacing}"
+        )
+    visited = [k + 1 for k in reversed(spaced(path.steps, spacing))]
     if len(visited) != steps:
         raise ValueError(f"steps is {steps}: {spacing} takes {len(visited)}")
     if visited[0] > t_start:

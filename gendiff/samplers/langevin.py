@@ -50,14 +50,14 @@ def langevin(
         raise ValueError(f"walks: {walks} must be at least 1, and size, {size}, in (0, 1)")
     noise, times = noise or fresh_noise(x), on_cpu(times)
     on_x, on_x0, on_noise = _walk(denoiser.path, times, size)
-    rescaled = denoiser.path.alpha(times)
+    alphas = denoiser.path.alpha(times).tolist()
     predict = x0_at(denoiser, times)
     for i in range(len(times) - 1):
         for walk in range(walks):
             x = predict.mix(i, x, on_x[i], on_x0[i], cond)
             x.add_(noise(i * walks + walk), alpha=on_noise[i])
-        if i + 2 < len(times) and rescaled[i] > 0:
-            x = x * float(rescaled[i + 1] / rescaled[i])
+        if i + 2 < len(times) and alphas[i] > 0:
+            x = x * (alphas[i + 1] / alphas[i])
     return predict(len(times) - 2, x, cond)
 
 

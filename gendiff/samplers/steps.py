@@ -13,7 +13,6 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from gendiff.denoiser import combine
 from gendiff.paths import Path
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,7 +35,7 @@ def continuous(sampler: F) -> F:
     """Mark a sampler that needs a path continuous in t: it differentiates the path, or visits
     times between those of its grid.
     """
-    sampler.continuous = True  # type: ignore[attr-defined]
+    sampler.continuous = True  # type: ignore[attr-defined]  # a function takes any attribute
     return sampler
 
 
@@ -59,15 +58,3 @@ def slopes(path: Path, times: Tensor) -> tuple[Tensor, Tensor]:
     """(u, w) of the probability flow ``dx/dt = u x + w x0`` at each time, in float64."""
     a, s, da, ds = (f(times) for f in (path.alpha, path.sigma, path.d_alpha, path.d_sigma))
     return ds / s, da - ds * a / s
-
-
-__all__ = [
-    "Noise",
-    "combine",
-    "continuous",
-    "fresh_noise",
-    "needs_continuous_time",
-    "numbers",
-    "on_cpu",
-    "slopes",
-]
