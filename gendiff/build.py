@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +131,12 @@ class Model:
         run: its config.
         method: the method, with trained weights.
         role: who samples.
+        batch: samples drawn at a time.
     """
 
-    batch = 512
-    """Samples drawn at a time."""
-
     def __init__(self, run: RunConfig, method: Method, role: str) -> None:
-        self.run, self.method, self.role = run, method.eval(), role
+        self.run, self.method, self.role = run, method, role
+        self.batch = run.evaluation.batch_size
 
     def to(self, device: torch.device | str) -> Model:
         self.method.to(device)
@@ -180,30 +179,54 @@ class Model:
         Raises:
             UserError: an impossible sampler, number of steps or label.
         """
+        if labels is None and self.conditional:
+            labels = torch.arange(n) * self.run.data.classes // n
+        drawn = self.batches(
+            0, n, steps, sampler=sampler, labels=labels, guidance=guidance, seed=seed
+        )
+        return torch.cat([torch.empty(0, *self.run.data.shape), *(x.cpu() for _, x in drawn)])
+
+    def batches(
+        self,
+        first: int,
+        last: int,
+        steps: int,
+        *,
+        sampler: str | None = None,
+        labels: Tensor | None = None,
+        guidance: float = 0.0,
+        seed: int = 0,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Samples ``first`` to ``last`` of a seed, a batch at a time as (its first row, x).
+
+        Sample i is the same whatever the range and the batch.
+
+        Args:
+            labels: of these samples, (last - first,).
+
+        Raises:
+            UserError: as `sample` does.
+        """
         classes = self.run.data.classes if self.conditional else 0
         if guidance and not classes:
             raise UserError("guidance: this model takes no labels, so it cannot be guided.")
-        if labels is None and classes:
-            labels = torch.arange(n) * classes // n
         if labels is not None and ((labels < 0) | (labels >= classes)).any():
             allowed = f"labels 0 to {classes - 1}" if classes else "no labels"
             raise UserError(f"label: this model takes {allowed}.")
-        parts = []
-        for first in range(0, n, self.batch):
-            last = min(n, first + self.batch)
+        image = len(self.run.data.shape) == 3
+        for start in range(first, last, self.batch):
+            end = min(last, start + self.batch)
             x = self.method.sample(
-                last - first,
+                end - start,
                 steps,
                 role=self.role,
                 sampler=sampler,
-                labels=None if labels is None else labels[first:last],
+                labels=None if labels is None else labels[start - first : end - first],
                 guidance=guidance,
                 seed=seed,
-                first=first,
+                first=start,
             )
-            parts.append(x.cpu())
-        x = torch.cat(parts) if parts else torch.empty(0, *self.run.data.shape)
-        return x.clamp(-1, 1) if len(self.run.data.shape) == 3 else x
+            yield start, x.clamp(-1, 1) if image else x
 
 
 def load(folder: str | Path, role: str | None = None) -> Model:
@@ -225,13 +248,13 @@ def load(folder: str | Path, role: str | None = None) -> Model:
     method = build_method(run, roles=[base])
     target = method.networks if role == base else method.averaged
     load_weights(target[role], path)
-    return Model(run, method, role)
+    return Model(run, method.eval(), role)
 
 
 def load_evaluator(folder: Path) -> Any:
     """A finished evaluator stage: a method with ``features(x) -> (features, logits)``."""
     run, done = finished(folder)
-    if not hasattr(run.method_class, "features"):
+    if not run.method_class.extracts:
         raise UserError(f"{folder}: a {run.method.name} stage is no evaluator.")
     method = build_method(run)
     path = check_file(folder, "weights/ema.safetensors", done)

@@ -60,8 +60,13 @@ def parser() -> Parser:
     evaluate.add_argument("--steps", type=integers, help="e.g. 1,2,4,8")
     evaluate.add_argument("--sampler", action="append", help="may be given several times")
     evaluate.add_argument("--guidance", type=float, action="append", metavar="W")
+    evaluate.add_argument("--role", action="append", help="whose weights (default: the average)")
+    evaluate.add_argument("--metric", action="append", help="one of them (default: all)")
+    evaluate.add_argument("--samples", type=int, help="samples a draw (default: as held out)")
     evaluate.add_argument("--draws", type=int, help="sample sets a point")
-    evaluate.add_argument("-o", "--output", type=Path, help="also write the points as JSON")
+    evaluate.add_argument(
+        "-o", "--output", type=Path, help="x.json; the table and curves go beside it"
+    )
 
     listing = add("list", list_command, "what is registered and shipped")
     listing.add_argument("kind", nargs="?", metavar="|".join(KINDS))
@@ -152,16 +157,30 @@ def sample_command(args: Any) -> None:
 
 
 def evaluate_command(args: Any) -> None:
-    from gendiff.pipeline.evaluation import evaluate_models
+    from gendiff.pipeline.quality import evaluate_models, write_quality
     from gendiff.progress import Reporter
+    from gendiff.ranks import joined
+    from gendiff.report.table import show_table
+    from gendiff.signals import Stop
     from gendiff.storage import write_json
 
-    reporter = Reporter()
-    entries = evaluate_models(
-        args.models, args.steps, args.sampler, args.guidance, args.draws, reporter
-    )
-    if args.output:
-        write_json(args.output, entries)
+    asked = {
+        "steps": args.steps,
+        "samplers": args.sampler,
+        "guidance": args.guidance,
+        "roles": args.role,
+        "metrics": args.metric,
+        "samples": args.samples,
+        "draws": args.draws,
+    }
+    with Stop().listening(), joined() as ranks:
+        reporter = Reporter(quiet=not ranks.first)
+        entries, floors = evaluate_models(args.models, asked, reporter, ranks)
+        if ranks.first:
+            show_table(entries, floors, reporter.console)
+        if ranks.first and args.output:
+            write_json(args.output, entries)
+            write_quality(args.output, args.output.stem, entries, floors)
 
 
 def list_command(args: Any) -> None:

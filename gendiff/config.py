@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gendiff import registry
 from gendiff.errors import UserError, did_you_mean
+from gendiff.extractors import check_extractor, is_pretrained
 from gendiff.optim import OptimConfig
 from gendiff.seeding import block_size
 from gendiff.yaml_files import merge, one_line
@@ -38,15 +39,34 @@ class TrainerConfig:
 @dataclass(frozen=True)
 class EvaluationConfig:
     extractor: str | None = None
-    """Config of the evaluator whose features are compared; none compares the data themselves."""
+    """Whose features are compared: an evaluator's config, trained first; or inception, dinov2 or
+    timm/NAME, with weights. None compares the data themselves."""
+    weights: str | None = None
+    """File of a pretrained extractor's weights."""
+    metrics: list[str] = field(default_factory=list)
+    """Figures to compute; none takes all that apply."""
     steps: list[int] = field(default_factory=list)
     """Sampling steps to evaluate at; none evaluates nothing."""
     samplers: list[str] = field(default_factory=list)
     """Samplers to evaluate; none takes the method's default."""
     guidance: list[float] = field(default_factory=lambda: [0.0])
     """Guidance weights to evaluate."""
+    roles: list[str] = field(default_factory=list)
+    """Whose weights are evaluated; none takes the averaged ones."""
+    samples: int | None = None
+    """Samples a draw, and real ones they are compared with; none takes all that are held out."""
     draws: int = 5
-    """Independent sample sets a point, for its mean and interval."""
+    """Independent sample sets a point; a single one takes its interval from its tenths."""
+    batch_size: int = 512
+    """Samples drawn at a time."""
+    watch_times: int = 4
+    """Times in training that samples are watched for collapse and copies; 0 never."""
+
+    @property
+    def stage(self) -> str | None:
+        """The stage that trains the extractor, if one does."""
+        pretrained = self.extractor is not None and is_pretrained(self.extractor)
+        return None if pretrained else self.extractor
 
 
 @dataclass(frozen=True)
@@ -194,6 +214,9 @@ def check(run: RunConfig, where: str) -> None:
         "hardware.accumulate": (run.hardware.accumulate, 1),
         "logging.every_steps": (run.logging.every_steps, 1),
         "evaluation.draws": (run.evaluation.draws, 1),
+        "evaluation.batch_size": (run.evaluation.batch_size, 1),
+        "evaluation.watch_times": (run.evaluation.watch_times, 0),
+        "evaluation.samples": (2 if run.evaluation.samples is None else run.evaluation.samples, 2),
         "evaluation.steps": (min(run.evaluation.steps, default=1), 1),
     }
     for key, (value, low) in least.items():
@@ -242,6 +265,17 @@ def check_evaluation(run: RunConfig, where: str) -> None:
         UserError: with the key and what would be right.
     """
     method, asked = run.method_class, run.evaluation
+    speakers = [method.speaker, method.averages.get(method.speaker, method.speaker)]
+    named = {"roles": speakers, "metrics": registry.names("metrics")}
+    for key, allowed in named.items():
+        for name in getattr(asked, key):
+            if name not in allowed:
+                raise UserError(
+                    f"{where}: evaluation.{key}: {name!r}; takes {', '.join(allowed)}."
+                    f"{did_you_mean(name, allowed)}"
+                )
+    if asked.stage is None:
+        check_extractor(asked.extractor, asked.weights, where)
     for weight in asked.guidance:
         if not math.isfinite(weight):
             raise UserError(f"{where}: evaluation.guidance: {weight} must be finite.")

@@ -23,6 +23,7 @@ from gendiff.config import RunConfig, to_yaml
 from gendiff.data.base import DataModule
 from gendiff.data.pairs import read_store, write_store
 from gendiff.errors import Interrupted, UserError
+from gendiff.evaluation.guard import Guard
 from gendiff.methods.base import Method
 from gendiff.progress import Reporter, Task
 from gendiff.signals import Stop
@@ -146,8 +147,8 @@ def produce(method: Method, job: Job, reporter: Reporter, title: str) -> dict[st
         return write_store(job.folder, product, count, method.eval().produce, task.update)
 
 
-def device_of(run: RunConfig) -> torch.device:
-    """The device of this process.
+def device_of(run: RunConfig, local: int = 0) -> torch.device:
+    """The device of this process, the ``local``-th of its node.
 
     Raises:
         UserError: a GPU is asked for where there is none.
@@ -155,7 +156,7 @@ def device_of(run: RunConfig) -> torch.device:
     asked, there = run.hardware.accelerator, torch.cuda.is_available()
     if asked == "gpu" and not there:
         raise UserError("hardware.accelerator: gpu, but PyTorch finds no GPU here.")
-    return torch.device("cuda" if there and asked != "cpu" else "cpu")
+    return torch.device("cuda", local) if there and asked != "cpu" else torch.device("cpu")
 
 
 def batches_from(method: Method, job: Job) -> Any:
@@ -186,7 +187,8 @@ def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str) ->
     trackers = make_trackers(job.folder, run, parents, method.batches_done, reporter.say)
     hush()
     with reporter.task(title, method.max_steps, method.batches_done) as task:
-        keeper = Keeper(run, checkpoints, state, trackers, task, stop)
+        guard = Guard(run, job.folder.parent, method, device_of(run), reporter.say)
+        keeper = Keeper(run, checkpoints, state, trackers, task, stop, guard)
         trainer = Trainer(
             accelerator="gpu" if device_of(run).type == "cuda" else "cpu",
             devices=1,
@@ -220,9 +222,10 @@ class Keeper(Callback):
         trackers: list[Tracker],
         task: Task,
         stop: Stop,
+        guard: Guard,
     ) -> None:
         self.run, self.checkpoints, self.state = run, checkpoints, state
-        self.trackers, self.task, self.stop = trackers, task, stop
+        self.trackers, self.task, self.stop, self.guard = trackers, task, stop, guard
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         saved = self.state["optimizers"] if self.state else []
@@ -238,11 +241,12 @@ class Keeper(Callback):
         last = done == pl_module.max_steps
         asked = self.stop.asked  # once: a signal can come between two looks
         save = done % self.run.trainer.checkpoint_steps == 0 or last or asked
-        if done % self.run.logging.every_steps == 0 or save:
+        watched = self.guard.look()
+        if done % self.run.logging.every_steps == 0 or save or watched:
             losses = finite_losses(pl_module, weights_too=save)
             self.task.loss = next(iter(losses.values()))
             for tracker in self.trackers:
-                tracker.log(losses, done)
+                tracker.log({**losses, **watched}, done)
         self.task.update(done, self.run.data.batch_size, self.task.loss)
         if save:
             state = {

@@ -54,6 +54,7 @@ class Method(LightningModule):
     - ``speaker``: role (or average) that samples unless another is asked for.
     - ``trains_on``: a product of another stage whose rows are the batches, instead of the data.
     - ``products``: what it makes instead of training (see `produce`).
+    - ``extracts``: an evaluator, with ``features(x) -> (features, logits)``.
     - ``version``: raised when a change here makes finished stages stale.
 
     Args:
@@ -77,6 +78,7 @@ class Method(LightningModule):
     speaker: ClassVar[str] = "ema"
     trains_on: ClassVar[str | None] = None
     products: ClassVar[tuple[str, ...]] = ()
+    extracts: ClassVar[bool] = False
     version: ClassVar[int] = 1
 
     draw: Draws

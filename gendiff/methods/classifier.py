@@ -28,6 +28,7 @@ class ClassifierMethod(Method):
 
     Config = ClassifierConfig
     samplers = ()
+    extracts = True
     student: nn.Module
 
     @classmethod

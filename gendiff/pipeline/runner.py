@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from gendiff.errors import Interrupted, UserError, did_you_mean
-from gendiff.pipeline.evaluation import evaluate_stage, write_summary
 from gendiff.pipeline.plan import Step, inspect, make_plan, with_digests
+from gendiff.pipeline.quality import evaluate_after, write_summary
 from gendiff.pipeline.stages import Pipeline
 from gendiff.pipeline.ways_out import accept, put_aside, ways_out
 from gendiff.progress import Reporter
@@ -117,4 +117,4 @@ def run_step(
             latest[stage.name] = inspect(stage, step.folder, latest)
             if stop.asked:
                 raise Interrupted(f"stopped after {stage.name}")
-        evaluate_stage(stage, run_folder, reporter, title)
+        evaluate_after(stage, run_folder, reporter, title)

@@ -57,8 +57,8 @@ class Stage:
     @property
     def needs(self) -> list[str]:
         """The parents, and the evaluator that measures the stage."""
-        extractor = self.run.evaluation.extractor
-        return [*self.parents, *([extractor] if extractor else [])]
+        evaluator = self.run.evaluation.stage
+        return [*self.parents, *([evaluator] if evaluator else [])]
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def add_evaluators(stages: dict[str, Stage], near: Path) -> None:
         UserError: no such evaluator, or other data than those of a stage it measures.
     """
     for stage in list(stages.values()):
-        extractor = stage.run.evaluation.extractor
+        extractor = stage.run.evaluation.stage
         if not extractor:
             continue
         where = f"{stage.name}: evaluation.extractor"
@@ -218,7 +218,7 @@ def add_evaluators(stages: dict[str, Stage], near: Path) -> None:
             mine = {k: v for k, v in asdict(stage.run.data).items() if k != "batch_size"}
             stages[extractor] = Stage(extractor, compose(merge(raw, {"data": mine}), extractor))
         evaluator = stages[extractor].run
-        if not hasattr(evaluator.method_class, "features"):
+        if not evaluator.method_class.extracts:
             raise UserError(f"{where}: {extractor} is no evaluator.")
         if evaluator.data != replace(stage.run.data, batch_size=evaluator.data.batch_size):
             raise UserError(f"{where}: {extractor} is trained on other data than {stage.name}.")
@@ -234,7 +234,7 @@ def in_order(stages: dict[str, Stage]) -> dict[str, Stage]:
         TopologicalSorter({name: stage.parents for name, stage in stages.items()}).prepare()
     except CycleError as error:
         raise UserError(f"init: the stages form a cycle: {' -> '.join(error.args[1])}.") from None
-    measuring = {stage.run.evaluation.extractor for stage in stages.values()}
+    measuring = {stage.run.evaluation.stage for stage in stages.values()}
     waiting = sorted(stages, key=lambda name: name not in measuring)
     ordered: dict[str, Stage] = {}
     while waiting:

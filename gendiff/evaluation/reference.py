@@ -1,0 +1,197 @@
+"""Real data as an extractor sees them, kept under a digest that every figure names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from gendiff import registry
+from gendiff.build import check_done, load_evaluator
+from gendiff.config import RunConfig
+from gendiff.data.base import collate
+from gendiff.errors import UserError
+from gendiff.evaluation.intervals import over_draws
+from gendiff.evaluation.sight import Batches, Sight, look, measure
+from gendiff.extractors import extractor_digest, is_pretrained, make_extractor
+from gendiff.metrics.base import Known
+from gendiff.ranks import Ranks
+from gendiff.seeding import key
+from gendiff.storage import read_json, sha256, write_json
+from gendiff.weights import read_tensors, save_tensors
+
+PROTOCOL = 1
+"""Raised when a metric or the protocol changes: older figures are then computed anew."""
+PARTITIONS = 5
+"""Random halves of the real data that the floor is a mean over."""
+BATCH = 1000
+"""Real samples looked at at a time."""
+UNFLOORED = ("copying",)
+"""Metrics that say nothing about real data against real data."""
+
+
+class Reference:
+    """The held-out half that samples are measured against, and the training half they came from.
+
+    Opened from its folder, ``reference-<digest>``, or made and kept there.
+
+    Args:
+        run: says the data, the extractor, and how many samples.
+        run_folder: where evaluator stages and references are.
+
+    Attributes:
+        digest: of data, preprocessing, extractor and counts; only figures of one digest compare.
+        held_out: the first ``samples`` held-out rows.
+        train: all rows of the training half.
+        known: what metrics may know beforehand.
+
+    Raises:
+        UserError: fewer rows are held out than are to be compared, or the extractor is missing.
+    """
+
+    def __init__(
+        self,
+        run: RunConfig,
+        run_folder: Path,
+        device: torch.device | str = "cpu",
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.run, self.device, self.ranks = run, torch.device(device), ranks or Ranks()
+        self.dataset = registry.lookup("data", run.data.name)(run.data)
+        count = len(self.dataset.held_out)
+        self.samples = run.evaluation.samples or count
+        if self.samples > count:
+            raise UserError(f"evaluation.samples: {self.samples}; {count} are held out.")
+        self.extractor = open_extractor(run, run_folder, self.device)
+        self.of = describe(run, run_folder)
+        self.digest = digest_of(self.of)
+        self.folder = run_folder / f"reference-{self.digest}"
+        halves = self._kept() or self._look()
+        self.held_out, self.train = halves["held_out"], halves["train"]
+        features, logits = self.held_out.features, self.held_out.logits
+        mixture = getattr(self.dataset, "mixture", None)
+        self.known = Known(
+            num_features=features.shape[2],
+            members=features.shape[1],
+            classes=0 if logits is None else logits.shape[2],
+            samples=self.samples,
+            points=run.evaluation.extractor is None,
+            modes=mixture and (mixture.means, mixture.stds, mixture.weights),
+            train=self.train.features,
+        )
+
+    def _kept(self) -> dict[str, Sight] | None:
+        """The halves as they were kept, if their file is whole."""
+        record, path = self.folder / "reference.json", self.folder / "features.safetensors"
+        kept = self.ranks.agree(record.is_file() and path.is_file())
+        if not kept or sha256(path) != read_json(record).get("features"):
+            return None
+        tensors = read_tensors(path)
+        return {
+            half: Sight(
+                tensors[f"{half}.features"],
+                tensors.get(f"{half}.logits"),
+                tensors[f"{half}.labels"],
+            )
+            for half in ("held_out", "train")
+        }
+
+    def _look(self) -> dict[str, Sight]:
+        """Both halves through the extractor, and into the folder."""
+        halves = {
+            "held_out": self.look(rows_of(self.dataset.held_out, self.samples, self.ranks)),
+            "train": self.look(rows_of(self.dataset.train, None, self.ranks)),
+        }
+        tensors = {}
+        for half, sight in halves.items():
+            tensors |= {f"{half}.features": sight.features, f"{half}.labels": sight.labels}
+            if sight.logits is not None:
+                tensors[f"{half}.logits"] = sight.logits
+        if self.ranks.first:
+            kept = save_tensors(tensors, self.folder / "features.safetensors")
+            record = {"digest": self.digest, "of": self.of, "features": kept, "floors": {}}
+            write_json(self.folder / "reference.json", record)
+        return halves
+
+    def look(self, batches: Batches) -> Sight:
+        """What the extractor sees in this rank's batches, joined with the other ranks'."""
+        return look(self.extractor, batches, self.device, self.ranks)
+
+    def measure(self, names: Sequence[str], generated: Sight) -> dict[str, float]:
+        """Figures of generated samples against the held-out half."""
+        return measure(names, self.known, self.held_out, generated, self.device)
+
+    def floor(self, names: Sequence[str]) -> dict[str, float]:
+        """What real data reach against real data, with intervals.
+
+        The mean over random halves of all rows, each half as large as the held-out one and with
+        its labels in equal shares, as the samples of a model have them. Halves mix the rows that
+        an evaluator was trained on with those it was not.
+        """
+        record = read_json(self.folder / "reference.json")
+        asked = " ".join(names)
+        if asked not in record["floors"]:
+            rows = self.held_out.joined(self.train)
+            draws = []
+            for number in range(PARTITIONS):
+                one, other = halves_of(rows.labels, self.samples, number)
+                useful = [name for name in names if name not in UNFLOORED]
+                draws.append(
+                    measure(useful, self.known, rows.rows(one), rows.rows(other), self.device)
+                )
+            means = {name: sum(d[name] for d in draws) / len(draws) for name in draws[0]}
+            widths = {f"{name}_interval": half for name, half in over_draws(draws).items()}
+            record["floors"][asked] = {**means, **widths}
+            write_json(self.folder / "reference.json", record)
+        return dict(record["floors"][asked])
+
+
+def halves_of(labels: Tensor, n: int, number: int) -> tuple[Tensor, Tensor]:
+    """Indices of two disjoint random sets of n rows (or half of all), equal in their labels."""
+    generator = torch.Generator().manual_seed(key("floor", number))
+    order = torch.randperm(len(labels), generator=generator)[: 2 * n]
+    order = order[labels[order].argsort(stable=True)]
+    return order[0::2], order[1::2]
+
+
+def rows_of(dataset: Any, count: int | None, ranks: Ranks) -> Batches:
+    """This rank's share of a half's first rows, in batches (x0, label)."""
+    first, last = ranks.share(count or len(dataset))
+    sampler = [range(k, min(k + BATCH, last)) for k in range(first, last, BATCH)]
+    for batch in DataLoader(dataset, batch_sampler=sampler, collate_fn=collate):  # type: ignore[arg-type]  # any iterable of lists does
+        yield batch["x0"], batch["label"]
+
+
+def open_extractor(run: RunConfig, run_folder: Path, device: torch.device) -> Any:
+    """The extractor that a run's evaluation names: pretrained, a trained stage, or none."""
+    name = run.evaluation.extractor
+    if name is None or is_pretrained(name):
+        return make_extractor(name, run.evaluation.weights).to(device)
+    return load_evaluator(run_folder / name).to(device).features
+
+
+def describe(run: RunConfig, run_folder: Path) -> dict[str, Any]:
+    """What a reference is made of, without making it."""
+    name = run.evaluation.extractor
+    if name is None or is_pretrained(name):
+        extractor = extractor_digest(name, run.evaluation.weights)
+    else:
+        extractor = check_done(run_folder / name)["digests"]["weights/ema.safetensors"]
+    return {
+        "protocol": PROTOCOL,
+        "data": {k: v for k, v in asdict(run.data).items() if k != "batch_size"},
+        "extractor": {"name": name, "digest": extractor},
+        "samples": run.evaluation.samples,
+    }
+
+
+def digest_of(what: dict[str, Any]) -> str:
+    """The first 16 hex digits of its SHA-256."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]

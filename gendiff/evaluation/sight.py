@@ -1,0 +1,77 @@
+"""Samples as metrics look at them: features, logits, and the labels that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gendiff import registry
+from gendiff.metrics.base import Known
+from gendiff.ranks import Ranks
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Attributes: features (n, M, F); logits (n, M, C) or None; labels (n,)."""
+
+    features: Tensor
+    logits: Tensor | None
+    labels: Tensor
+
+    @property
+    def hits(self) -> Tensor | None:
+        """Whether each extractor sees the class that was asked for, (n, M)."""
+        return None if self.logits is None else self.logits.argmax(-1) == self.labels[:, None]
+
+    def rows(self, index: Any) -> Sight:
+        """Some of the samples."""
+        logits = None if self.logits is None else self.logits[index]
+        return Sight(self.features[index], logits, self.labels[index])
+
+    def joined(self, other: Sight) -> Sight:
+        """These samples, and then others."""
+        logits = None
+        if self.logits is not None and other.logits is not None:
+            logits = torch.cat([self.logits, other.logits])
+        return Sight(
+            torch.cat([self.features, other.features]),
+            logits,
+            torch.cat([self.labels, other.labels]),
+        )
+
+
+def look(extractor: Any, batches: Batches, device: torch.device, ranks: Ranks) -> Sight:
+    """What an extractor sees in this rank's batches (x, labels), joined with all other ranks'.
+
+    Only features are kept, so that samples need not fit into memory.
+    """
+    seen = [(*extractor(x.to(device)), labels) for x, labels in batches]
+    features = ranks.gather(torch.cat([features.float().cpu() for features, _, _ in seen]))
+    logits = [part.float().cpu() for _, part, _ in seen if part is not None]
+    labels = ranks.gather(torch.cat([part.cpu() for _, _, part in seen]))
+    return Sight(features, ranks.gather(torch.cat(logits)) if logits else None, labels)
+
+
+def measure(
+    names: Iterable[str], known: Known, real: Sight, generated: Sight, device: torch.device
+) -> dict[str, float]:
+    """Figures of generated samples against real ones, by all the named metrics that apply."""
+    figures: dict[str, float] = {}
+    for name in names:
+        metric = registry.lookup("metrics", name).of(known)
+        if metric is None:
+            continue
+        metric.sync_on_compute = False  # all rows are here already
+        metric.to(device)
+        for sight, is_real in ((real, True), (generated, False)):
+            metric.update(getattr(sight, metric.sees).to(device), real=is_real)
+        value = metric.compute()
+        values = value if isinstance(value, dict) else {metric.figures[0]: value}
+        figures |= {key: float(number) for key, number in values.items()}
+    return figures

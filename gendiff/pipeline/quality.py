@@ -1,0 +1,124 @@
+"""The quality of finished stages: evaluated where figures are missing, one table, one curve."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from gendiff.build import check_done, load, read_run
+from gendiff.config import RunConfig, check
+from gendiff.errors import UserError
+from gendiff.evaluation.entries import Entry, Marks, metrics_of, points_of, read_entries
+from gendiff.evaluation.reference import Reference, describe, digest_of
+from gendiff.evaluation.stage import check_points, evaluate_stage
+from gendiff.pipeline.stages import Pipeline, Stage
+from gendiff.progress import Reporter
+from gendiff.ranks import Ranks
+from gendiff.report.curve import draw_curve
+from gendiff.report.table import markdown_table, show_table
+from gendiff.storage import lock, write_json, write_text
+from gendiff.train import device_of
+
+
+def evaluate_after(stage: Stage, run_folder: Path, reporter: Reporter, title: str) -> None:
+    """What a stage's ``evaluation`` asks for, after its ``done.json``."""
+    run, folder = stage.run, run_folder / stage.name
+    if run.method_class.extracts:
+        judge_evaluator(run, folder)
+    elif run.method_class.samplers and run.evaluation.steps:
+        evaluate_stage(run, folder, reporter, title, device_of(run), Ranks())
+
+
+def judge_evaluator(run: RunConfig, folder: Path) -> None:
+    """An evaluator's own figure, its accuracy on held-out data, into its ``evaluation.json``."""
+    named = dataclasses.replace(run.evaluation, extractor=folder.name)
+    run, path = dataclasses.replace(run, evaluation=named), folder / "evaluation.json"
+    mark = digest_of(describe(run, folder.resolve().parent))
+    if any(entry.get("reference") == mark for entry in read_entries(path)):
+        return
+    reference = Reference(run, folder.resolve().parent, device_of(run))
+    hits = reference.held_out.hits
+    entry = {
+        "model": folder.name,
+        "samples": reference.samples,
+        "class_accuracy": None if hits is None else float(hits.double().mean()),
+        "reference": mark,
+    }
+    write_json(path, [entry])
+
+
+def evaluate_models(
+    folders: list[Path], asked: dict[str, Any], reporter: Reporter, ranks: Ranks
+) -> tuple[list[Entry], dict[str, dict[str, float]]]:
+    """Evaluate finished stages, on all ranks together.
+
+    Args:
+        asked: keys of ``evaluation``; what is None is as each stage's own config says.
+
+    Returns:
+        The entries, and the floor by reference.
+
+    Raises:
+        UserError: a folder is no finished stage, or its evaluator has not been trained.
+    """
+    entries: list[Entry] = []
+    floors: dict[str, dict[str, float]] = {}
+    for folder in folders:
+        run = read_run(folder)
+        if not run.method_class.samplers:
+            raise UserError(f"{folder}: a {run.method.name} stage makes no samples to evaluate.")
+        given = {key: value for key, value in asked.items() if value is not None}
+        if not (given.get("steps") or run.evaluation.steps):
+            given["steps"] = [load(folder).default_steps]
+        run = dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, **given))
+        check(run, str(folder))
+        check_points(run, asked.get("steps"), folder)
+        run_folder, device = folder.resolve().parent, device_of(run, ranks.local)
+        if run.evaluation.stage:
+            check_done(run_folder / run.evaluation.stage)
+        if ranks.first:
+            with lock(run_folder / ".locks" / folder.resolve().name):
+                entries += evaluate_stage(run, folder, reporter, folder.name, device, ranks)
+            reference = Reference(run, run_folder, device)
+            if reference.digest not in floors:
+                floors[reference.digest] = reference.floor(metrics_of(run))
+        else:
+            evaluate_stage(run, folder, reporter, folder.name, device, ranks)
+    return entries, floors
+
+
+def write_summary(pipeline: Pipeline, run_folder: Path, reporter: Reporter) -> None:
+    """Table and curve of all stages that have figures: ``quality.md``, ``.png`` and ``.svg``."""
+    entries: list[Entry] = []
+    floors: dict[str, dict[str, float]] = {}
+    for name, stage in pipeline.stages.items():
+        folder, run = run_folder / name, stage.run
+        if not (run.method_class.samplers and (folder / "done.json").is_file()):
+            continue
+        marks = Marks(folder, run)
+        current = marks.current(read_entries(folder / "evaluation.json"))
+        shown = [current[point] for point in points_of(run) if point in current]
+        entries += sorted(shown, key=lambda e: (e["role"], e["sampler"], e["guidance"], e["nfe"]))
+        if shown and marks.reference not in floors:
+            reference = Reference(run, run_folder, device_of(run))
+            floors[marks.reference] = reference.floor(marks.metrics)
+    if entries:
+        show_table(entries, floors, reporter.console)
+        files = write_quality(run_folder / "quality", pipeline.name, entries, floors)
+        reporter.say(f"table: {files[0]}   curves: {', '.join(map(str, files[1:]))}")
+
+
+def write_quality(
+    path: Path, title: str, entries: list[Entry], floors: dict[str, dict[str, float]]
+) -> list[Path]:
+    """``path``.md, and a curve a reference as ``path``.png and .svg; returns what was written."""
+    files = [path.with_suffix(".md")]
+    write_text(files[0], markdown_table(title, entries, floors))
+    for reference in dict.fromkeys(entry["reference"] for entry in entries):
+        mine = [entry for entry in entries if entry["reference"] == reference]
+        mark = f"-{reference}" if len(floors) > 1 else ""
+        for suffix in (".png", ".svg"):
+            files.append(path.with_name(f"{path.name}{mark}{suffix}"))
+            draw_curve(mine, files[-1], floors.get(reference))
+    return files

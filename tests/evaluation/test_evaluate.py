@@ -1,0 +1,154 @@
+"""Evaluating a finished stage: what an entry says, resuming, ranks, and comparing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import gendiff
+from gendiff.cli import main
+from gendiff.errors import Interrupted
+from gendiff.evaluation import stage as stage_module
+
+TIMES = {"images_per_second", "peak_memory_mb", "seconds"}
+
+
+def plain(value):
+    """An entry without what differs between two runs."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items() if key not in TIMES}
+    return [plain(inner) for inner in value] if isinstance(value, list) else value
+
+
+def test_an_entry_says_everything(evaluate):
+    entry = evaluate("--steps", "3", "--draws", "3")["ddim", 3]
+    assert {
+        **{"model": "small", "role": "ema", "nfe": 3, "guidance": 0.0, "samples": 101},
+        **{"draws": 3, "steps": 3},
+    }.items() <= entry.items()
+    figures = {
+        *("frechet_distance", "frechet_infinity", "precision", "recall", "density", "coverage"),
+        *("kernel_distance", "wasserstein2", "sliced_wasserstein2", "energy_distance"),
+        *("modes_covered", "high_quality", "mode_divergence", "nearest_ratio", "copying"),
+        "straightness",
+    }
+    assert figures <= set(entry)
+    assert {f"{name}_interval" for name in figures} <= set(entry)
+    assert len(entry["each"]) == 3
+    assert entry["images_per_second"] > 0
+    assert entry["peak_memory_mb"] > 0
+    assert len(entry["weights"]) == 64
+    mean = sum(one["figures"]["recall"] for one in entry["each"]) / 3
+    assert entry["recall"] == pytest.approx(mean)
+
+
+def test_nfe_is_counted_by_the_denoiser(evaluate):
+    points = evaluate("--steps", "4", "--sampler", "heun", "--sampler", "ddim", "--draws", "1")
+    assert points["ddim", 4]["nfe"] == 4
+    assert points["heun", 4]["nfe"] == 7  # two calls a step, one in the last
+
+
+def test_a_single_draw_has_intervals_too(evaluate):
+    entry = evaluate("--steps", "3", "--draws", "1")["ddim", 3]
+    assert entry["frechet_distance_interval"] > 0
+    assert entry["recall_interval"] > 0
+
+
+def test_raw_and_averaged_weights(model):
+    words = ["--steps", "2", "--draws", "2", "--role", "ema", "--role", "student"]
+    assert main(["evaluate", str(model), *words]) == 0
+    ema, raw = json.loads((model / "evaluation.json").read_text())
+    assert (ema["role"], raw["role"]) == ("ema", "student")
+    assert ema["weights"] != raw["weights"]
+    assert ema["frechet_distance"] != raw["frechet_distance"]
+
+
+def test_more_draws_add_to_those_there_are(evaluate, monkeypatch):
+    before = evaluate("--steps", "2", "--draws", "2")["ddim", 2]
+    drawn = counting(monkeypatch)
+    after = evaluate("--steps", "2", "--draws", "4")["ddim", 2]
+    assert drawn == [2, 3]
+    assert after["each"][:2] == before["each"]
+
+
+def counting(monkeypatch, stop_after=None):
+    """The numbers of the draws that are drawn from now on."""
+    numbers, draw = [], stage_module.draw
+
+    def counted(model, reference, point, number, *rest):
+        if len(numbers) == stop_after:
+            raise Interrupted("stopped")
+        numbers.append(number)
+        return draw(model, reference, point, number, *rest)
+
+    monkeypatch.setattr(stage_module, "draw", counted)
+    return numbers
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3, 5])
+def test_interrupted_it_goes_on_where_it_was(model, evaluate, monkeypatch, stop):
+    words = ["--steps", "1,2", "--draws", "3"]
+    with monkeypatch.context() as patch:
+        drawn = counting(patch, stop)
+        assert main(["evaluate", str(model), *words]) == 75
+        assert len(drawn) == stop
+    drawn = counting(monkeypatch)
+    resumed = evaluate(*words)
+    assert len(drawn) == 6 - stop
+    (model / "evaluation.json").unlink()
+    assert plain(resumed) == plain(evaluate(*words))
+
+
+def test_two_processes_give_the_figures_of_one(model, evaluate, tmp_path):
+    words = ["--steps", "2", "--sampler", "ancestral", "--draws", "2"]
+    alone = evaluate(*words)["ancestral", 2]
+    other = shutil.copytree(model.parent, tmp_path / "other") / model.name
+    (other / "evaluation.json").unlink()
+    for folder in other.parent.glob("reference-*"):
+        shutil.rmtree(folder)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--standalone", "-m", "gendiff", "evaluate", str(other), *words]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("| ancestral") + result.stdout.count("│ ancestral") == 1
+    (shared,) = json.loads((other / "evaluation.json").read_text())
+    assert shared["reference"] == alone["reference"]
+    for name, value in alone["each"][1]["figures"].items():
+        assert shared["each"][1]["figures"][name] == pytest.approx(value, rel=1e-6, abs=1e-9), name
+
+
+def test_other_data_are_another_reference_and_another_table(trained, tmp_path, capsys):
+    other = tmp_path / "other"
+    words = ["data.held_out=60", "--dir", str(other)]
+    assert main(["run", str(trained.parent / "small.yaml"), *words]) == 0
+    mine = shutil.copytree(trained, tmp_path / "run")
+    models = [str(mine / "small"), str(other / "small")]
+    out = tmp_path / "both.json"
+    assert main(["evaluate", *models, "--steps", "2", "--draws", "2", "-o", str(out)]) == 0
+    entries = json.loads(out.read_text())
+    assert len({entry["reference"] for entry in entries}) == 2
+    page = (tmp_path / "both.md").read_text()
+    assert page.count("not comparable") >= 1
+    assert len(list(tmp_path.glob("both-*.png"))) == len(list(tmp_path.glob("both-*.svg"))) == 2
+
+
+def test_reference_figures_do_not_outlive_a_change_of_data(model, evaluate):
+    before = evaluate("--steps", "2", "--draws", "2")["ddim", 2]
+    after = evaluate("--steps", "2", "--draws", "2", "--samples", "50")["ddim", 2]
+    assert (before["samples"], after["samples"]) == (101, 50)
+    assert before["reference"] != after["reference"]
+    assert len(json.loads((model / "evaluation.json").read_text())) == 2  # both are true
+
+
+def test_batches_draw_what_a_whole_set_is(model):
+    whole = gendiff.load(model)
+    parts = gendiff.load(model)
+    parts.batch = 7
+    torch.testing.assert_close(whole.sample(20, 2), parts.sample(20, 2))
+    (row,) = [x for _, x in parts.batches(11, 12, 2)]
+    torch.testing.assert_close(row[0], whole.sample(20, 2)[11])

@@ -1,0 +1,91 @@
+"""The guard: it sees collapse and copies, says so, and leaves the training as it is."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import torch
+
+from gendiff.build import build_method, read_run
+from gendiff.cli import main
+from gendiff.evaluation.guard import Guard
+from gendiff.storage import sha256
+
+
+@pytest.fixture
+def config(trained):
+    return str(trained.parent / "small.yaml")
+
+
+def test_training_is_bit_identical_with_and_without(config, tmp_path):
+    digests = {}
+    for times in (0, 3):
+        folder = tmp_path / str(times)
+        words = ["evaluation.steps=[2]", "evaluation.draws=1", f"evaluation.watch_times={times}"]
+        assert main(["run", config, "--dir", str(folder), *words]) == 0
+        digests[times] = sha256(folder / "small/weights/ema.safetensors")
+        with (folder / "small/metrics.csv").open() as file:
+            rows = [row for row in csv.DictReader(file) if row.get("watch/recall")]
+        assert [int(row["step"]) for row in rows] == ([4, 8, 12] if times else [])
+        for row in rows:
+            assert 0 <= float(row["watch/recall"]) <= 1
+            assert 0 <= float(row["watch/copying"]) <= 1
+            assert float(row["watch/nearest_ratio"]) > 0
+    assert digests[0] == digests[3]
+
+
+class Drawn:
+    """A method whose samples are given rows."""
+
+    speaker, samplers, max_steps = "ema", ("ddim",), 4
+
+    def __init__(self, rows, batches_done):
+        self.rows, self.batches_done = rows, batches_done
+
+    def sample(self, n, steps, *, first, **rest):
+        return self.rows[first : first + n]
+
+
+def watch(model, rows, batches_done=4):
+    """What the guard says of samples, and what it logs."""
+    run, said = read_run(model), []
+    run.evaluation.steps.append(2)
+    method = Drawn(rows, batches_done)
+    method.path = build_method(run).path
+    guard = Guard(run, model.parent, method, torch.device("cpu"), said.append)
+    return said, guard.look()
+
+
+@pytest.fixture
+def mixture_rows(model):
+    from gendiff.data.toy.sets import Mixture
+
+    return Mixture(read_run(model).data)
+
+
+def test_true_samples_are_left_in_peace(model, mixture_rows):
+    said, figures = watch(model, mixture_rows.mixture.sample(101)[0].float())
+    assert said == []
+    assert figures["watch/recall"] > 0.6
+    assert 0.3 < figures["watch/copying"] < 0.7
+
+
+def test_collapse_is_said(model):
+    said, figures = watch(model, 0.02 * torch.randn(101, 2) + torch.tensor([0.1, 0.8]))
+    assert figures["watch/recall"] < 0.3
+    assert "may have collapsed" in said[0]
+
+
+def test_copies_are_said(model, mixture_rows):
+    said, figures = watch(model, mixture_rows.train.columns["x0"][:101])
+    assert figures["watch/nearest_ratio"] == 0
+    assert figures["watch/copying"] == 1
+    assert "may be copies" in said[-1]
+
+
+def test_early_looks_are_logged_only(model):
+    said, figures = watch(model, torch.zeros(101, 2), batches_done=1)
+    assert figures["watch/recall"] == 0
+    assert said == []
+    assert watch(model, torch.zeros(101, 2), batches_done=0)[1] == {}  # no look is due
