@@ -38,7 +38,8 @@ class SampleMetric(Metric):
     """Compares generated samples with real ones; streaming, and right over ranks.
 
     Update with batches of any size, on any number of ranks; every sample counts once. Rows are
-    taken in the order of ranks, so contiguous shares give what a single process gives.
+    taken in the order of ranks, so contiguous shares give what a single process gives. A rank with
+    no sample of a side is given an empty batch of it, as all must know its shape.
 
     Class attributes:
 
@@ -71,7 +72,7 @@ class FeatureMetric(SampleMetric):
     With an ensemble of M extractors each is compared on its own, and the figures are their means.
     """
 
-    least: ClassVar[int] = 2
+    least: int = 2
     """Fewest samples a side."""
 
     real_features: list[Tensor]

@@ -1,7 +1,11 @@
 """Energy distance between point sets, which needs no bandwidth and no features."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
+
+from gendiff.metrics.base import FeatureMetric, Known
 
 _PAIRS = 2**22  # distances held at a time, 32 MB
 
@@ -40,3 +44,19 @@ def _sum_of_distances(x: Tensor, y: Tensor) -> Tensor:
         for rows in x.split(max(1, _PAIRS // len(y)))
     ]
     return torch.stack(parts).sum()
+
+
+class EnergyDistance(FeatureMetric):
+    """`energy_distance` of real and generated points."""
+
+    higher_is_better = False
+    figures = ("energy_distance",)
+
+    @classmethod
+    def of(cls, known: Known) -> EnergyDistance | None:
+        """The metric for what is known; None unless these are points."""
+        return cls() if known.points else None
+
+    def compare(self, real: Tensor, generated: Tensor) -> Tensor:
+        """Squared energy distance of (n, d) and (m, d), in the units of the points."""
+        return real.new_tensor(energy_distance(real, generated))

@@ -1,8 +1,13 @@
 """Fréchet distance between Gaussians fitted to two sets of features."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+
+from gendiff.metrics.base import Known, SampleMetric
 
 
 def frechet_distance(mu1: Tensor, cov1: Tensor, mu2: Tensor, cov2: Tensor) -> Tensor:
@@ -28,7 +33,7 @@ def frechet_distance(mu1: Tensor, cov1: Tensor, mu2: Tensor, cov2: Tensor) -> Te
     return distance.clamp(min=0)  # below 0 only by rounding
 
 
-class FrechetDistance(Metric):
+class FrechetDistance(SampleMetric):
     """Streaming `frechet_distance` between real and generated features.
 
     With an ensemble of M feature extractors the distance is computed for each member on its own.
@@ -39,42 +44,44 @@ class FrechetDistance(Metric):
         members: M, members of the ensemble.
     """
 
-    is_differentiable = False
+    figures = ("frechet_distance",)
     higher_is_better = False
-    full_state_update = False
 
     real_moments: Tensor
     generated_moments: Tensor
 
-    def __init__(self, num_features: int, members: int = 1) -> None:
-        super().__init__()
+    def __init__(self, num_features: int, members: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.num_features = num_features
         self.members = members
         empty = torch.zeros(members, num_features + 2, num_features, dtype=torch.float64)
         self.add_state("real_moments", empty, dist_reduce_fx=_merge)
         self.add_state("generated_moments", empty.clone(), dist_reduce_fx=_merge)
 
-    def update(self, features: Tensor, real: bool) -> None:
+    @classmethod
+    def of(cls, known: Known) -> FrechetDistance:
+        """The metric for the known number of features and of members."""
+        return cls(known.num_features, known.members)
+
+    def update(self, x: Tensor, real: bool) -> None:
         """Add a batch.
 
         Args:
-            features: (B, F) for a single member, else (B, M, F).
+            x: features (B, F) for a single member, else (B, M, F).
             real: whether these are features of real samples or of generated ones.
 
         Raises:
             ValueError: the shape is another one.
         """
-        if features.ndim == 2:
-            features = features[:, None]
-        if features.ndim != 3 or features.shape[1:] != (self.members, self.num_features):
+        x = x[:, None] if x.ndim == 2 else x
+        if x.ndim != 3 or x.shape[1:] != (self.members, self.num_features):
             raise ValueError(
-                f"expected features (B, {self.members}, {self.num_features}), "
-                f"got {tuple(features.shape)}"
+                f"expected features (B, {self.members}, {self.num_features}), got {tuple(x.shape)}"
             )
-        if len(features) == 0:
+        if len(x) == 0:
             return
         name = "real_moments" if real else "generated_moments"
-        setattr(self, name, _merge(torch.stack([getattr(self, name), _moments(features)])))
+        setattr(self, name, _merge(torch.stack([getattr(self, name), _moments(x)])))
 
     def compute(self) -> Tensor:
         """Distance averaged over the members, a float64 scalar.
@@ -82,17 +89,13 @@ class FrechetDistance(Metric):
         Raises:
             ValueError: fewer than 2 real or 2 generated samples.
         """
-        return _distances(self.real_moments, self.generated_moments).mean()
-
-    def compute_members(self) -> Tensor:
-        """Distance of each member, (M,) in float64; synchronised over ranks as `compute` is.
-
-        Raises:
-            ValueError: fewer than 2 real or 2 generated samples.
-        """
-        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
-            moments = self.real_moments, self.generated_moments
-        return _distances(*moments)
+        gaussians = []
+        for name, moments in (("real", self.real_moments), ("generated", self.generated_moments)):
+            count = int(moments[0, 1, 0])
+            if count < 2:
+                raise ValueError(f"a covariance needs at least 2 {name} samples, got {count}")
+            gaussians += [moments[:, 0], moments[:, 2:] / (count - 1)]
+        return frechet_distance(*gaussians).mean()
 
 
 # Moments of a set of features are one tensor (M, F + 2, F), since a merge needs them together:
@@ -119,17 +122,6 @@ def _merge(parts: Tensor) -> Tensor:
     offset = mean - merged
     scatter = (scatter + offset.mT @ (count * offset)).sum(0)
     return torch.cat([merged, total, scatter], dim=1)
-
-
-def _distances(real: Tensor, generated: Tensor) -> Tensor:
-    """Distance of each member from its moments, (M,)."""
-    gaussians: list[Tensor] = []
-    for name, moments in (("real", real), ("generated", generated)):
-        count = int(moments[0, 1, 0])
-        if count < 2:
-            raise ValueError(f"a covariance needs at least 2 {name} samples, got {count}")
-        gaussians += [moments[:, 0], moments[:, 2:] / (count - 1)]
-    return frechet_distance(*gaussians)
 
 
 def _trace(matrix: Tensor) -> Tensor:

@@ -1,0 +1,93 @@
+"""What samples are compared by: features of the data themselves, or of a network trained elsewhere.
+
+Weights of such networks are files that the user has; nothing is downloaded, and no file's code is
+run. Published figures correspond to these choices:
+
+- FID (Heusel et al. 2017) and the Inception Score (Salimans et al. 2016): ``inception``.
+- FD-DINOv2 (Stein et al. 2023): ``dinov2``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gendiff.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:  # a config is checked without torch
+    from gendiff.extractors.base import Extractor
+
+_TIMM = "timm/"
+_NEEDS = {
+    "dinov2": ("timm", "vision"),
+    "inception": ("torch-fidelity", "inception"),
+    _TIMM: ("timm", "vision"),
+}
+"""Package behind a name, and the extra of gendiff that installs it."""
+
+
+def check_extractor(name: str, weights: str | None) -> None:
+    """Whether `make_extractor` has what it needs; cheap, no network is built.
+
+    Raises:
+        UserError: an unknown name, a package that is not installed, no weights or no such file;
+            the message begins with the key at fault.
+    """
+    kind = _TIMM if name.startswith(_TIMM) else name
+    if kind not in _NEEDS:
+        hint = did_you_mean(name, ["dinov2", "inception", "timm/NAME"])
+        raise UserError(f"evaluation.extractor: unknown extractor {name!r}.{hint}")
+    package, extra = _NEEDS[kind]
+    if find_spec(package.replace("-", "_")) is None:
+        raise UserError(
+            f"evaluation.extractor: {name} needs {package}; pip install 'gendiff[{extra}]'."
+        )
+    if kind == _TIMM:
+        _check_timm(name.removeprefix(_TIMM))
+    if weights is None:
+        raise UserError(
+            f"evaluation.weights: {name} needs a file of weights, .safetensors or .pth; "
+            "nothing is downloaded."
+        )
+    if not Path(weights).is_file():
+        raise UserError(f"evaluation.weights: {weights}: no such file.")
+
+
+def make_extractor(name: str, weights: str | None) -> Extractor:
+    """An extractor with weights from a file, on the CPU.
+
+    Args:
+        name: ``inception``, ``dinov2``, or ``timm/NAME`` for any network of timm.
+        weights: .safetensors, or what ``torch.save`` wrote of a ``state_dict``.
+
+    Raises:
+        UserError: what `check_extractor` refuses, and a file that is damaged, holds more than
+            tensors or does not fit the network.
+    """
+    check_extractor(name, weights)
+    path = Path(weights or "")
+    if name == "inception":
+        from gendiff.extractors.inception import Inception
+
+        return Inception(path)
+    if name == "dinov2":
+        from gendiff.extractors.dinov2 import DINOv2
+
+        return DINOv2(path)
+    from gendiff.extractors.vision import Vision
+
+    return Vision(name.removeprefix(_TIMM), path)
+
+
+def _check_timm(model: str) -> None:
+    """Whether timm has a network of this name, with or without a tag of its weights."""
+    import timm
+
+    known = {*timm.list_models(include_tags=False), *timm.list_models(include_tags=True)}
+    if model not in known:
+        near = difflib.get_close_matches(model, known, n=1)  # all of them would fill the screen
+        raise UserError(
+            f"evaluation.extractor: timm has no model {model!r}.{did_you_mean(model, near)}"
+        )
