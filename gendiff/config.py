@@ -274,8 +274,11 @@ def check_evaluation(run: RunConfig, where: str) -> None:
                     f"{where}: evaluation.{key}: {name!r}; takes {', '.join(allowed)}."
                     f"{did_you_mean(name, allowed)}"
                 )
-    if asked.stage is None:
-        check_extractor(asked.extractor, asked.weights, where)
+    if asked.extractor and not asked.stage:
+        try:
+            check_extractor(asked.extractor, asked.weights)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
     for weight in asked.guidance:
         if not math.isfinite(weight):
             raise UserError(f"{where}: evaluation.guidance: {weight} must be finite.")

@@ -67,8 +67,18 @@ TABLE: dict[str, dict[str, str]] = {
         "swiss_roll": "gendiff.data.toy.sets:SwissRoll",
     },
     "metrics": {
+        "class_accuracy": "gendiff.metrics.class_accuracy:ClassAccuracy",
+        "copying": "gendiff.metrics.copying:Copying",
+        "density_coverage": "gendiff.metrics.density_coverage:DensityCoverage",
+        "energy_distance": "gendiff.metrics.energy:EnergyDistance",
         "frechet_distance": "gendiff.metrics.frechet:FrechetDistance",
+        "frechet_infinity": "gendiff.metrics.infinity:FrechetInfinity",
+        "inception_score": "gendiff.metrics.inception_score:InceptionScore",
         "kernel_distance": "gendiff.metrics.kernel:KernelDistance",
+        "modes": "gendiff.metrics.modes:ModeCoverage",
+        "precision_recall": "gendiff.metrics.precision_recall:PrecisionRecall",
+        "sliced_wasserstein": "gendiff.metrics.sliced:SlicedWasserstein",
+        "wasserstein2": "gendiff.metrics.wasserstein:Wasserstein2",
     },
 }
 

@@ -20,7 +20,8 @@ from gendiff.data.base import collate
 from gendiff.errors import UserError
 from gendiff.evaluation.intervals import over_draws
 from gendiff.evaluation.sight import Batches, Sight, look, measure
-from gendiff.extractors import extractor_digest, is_pretrained, make_extractor
+from gendiff.extractors import make_extractor
+from gendiff.extractors.points import Points
 from gendiff.metrics.base import Known
 from gendiff.ranks import Ranks
 from gendiff.seeding import key
@@ -109,7 +110,7 @@ class Reference:
             "held_out": self.look(rows_of(self.dataset.held_out, self.samples, self.ranks)),
             "train": self.look(rows_of(self.dataset.train, None, self.ranks)),
         }
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for half, sight in halves.items():
             tensors |= {f"{half}.features": sight.features, f"{half}.labels": sight.labels}
             if sight.logits is not None:
@@ -171,24 +172,26 @@ def rows_of(dataset: Any, count: int | None, ranks: Ranks) -> Batches:
 
 def open_extractor(run: RunConfig, run_folder: Path, device: torch.device) -> Any:
     """The extractor that a run's evaluation names: pretrained, a trained stage, or none."""
-    name = run.evaluation.extractor
-    if name is None or is_pretrained(name):
-        return make_extractor(name, run.evaluation.weights).to(device)
-    return load_evaluator(run_folder / name).to(device).features
+    asked = run.evaluation
+    if asked.extractor is None:
+        return Points()
+    if asked.stage is None:
+        return make_extractor(asked.extractor, asked.weights).to(device)
+    return load_evaluator(run_folder / asked.stage).to(device).features
 
 
 def describe(run: RunConfig, run_folder: Path) -> dict[str, Any]:
     """What a reference is made of, without making it."""
-    name = run.evaluation.extractor
-    if name is None or is_pretrained(name):
-        extractor = extractor_digest(name, run.evaluation.weights)
-    else:
-        extractor = check_done(run_folder / name)["digests"]["weights/ema.safetensors"]
+    asked, weights = run.evaluation, None
+    if asked.stage:
+        weights = check_done(run_folder / asked.stage)["digests"]["weights/ema.safetensors"]
+    elif asked.extractor:
+        weights = sha256(Path(str(asked.weights)))
     return {
         "protocol": PROTOCOL,
         "data": {k: v for k, v in asdict(run.data).items() if k != "batch_size"},
-        "extractor": {"name": name, "digest": extractor},
-        "samples": run.evaluation.samples,
+        "extractor": {"name": asked.extractor, "weights": weights},
+        "samples": asked.samples,
     }
 
 

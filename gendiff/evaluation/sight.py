@@ -58,6 +58,11 @@ def look(extractor: Any, batches: Batches, device: torch.device, ranks: Ranks) -
     return Sight(features, ranks.gather(torch.cat(logits)) if logits else None, labels)
 
 
+def alone() -> bool:
+    """What a metric asks before it waits for other ranks: all rows are here already."""
+    return False
+
+
 def measure(
     names: Iterable[str], known: Known, real: Sight, generated: Sight, device: torch.device
 ) -> dict[str, float]:
@@ -67,7 +72,7 @@ def measure(
         metric = registry.lookup("metrics", name).of(known)
         if metric is None:
             continue
-        metric.sync_on_compute = False  # all rows are here already
+        metric.distributed_available_fn = alone
         metric.to(device)
         for sight, is_real in ((real, True), (generated, False)):
             metric.update(getattr(sight, metric.sees).to(device), real=is_real)

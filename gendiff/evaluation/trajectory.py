@@ -8,6 +8,7 @@ from torch import Tensor
 from gendiff.build import Model
 from gendiff.denoiser import along
 from gendiff.evaluation.points import SEED
+from gendiff.evaluation.sight import alone
 from gendiff.guidance import guide
 from gendiff.metrics import Straightness
 from gendiff.paths import Linear
@@ -43,6 +44,6 @@ def straightness(model: Model, labels: Tensor, guidance: float) -> dict[str, flo
         velocities.append(velocity)
         x = x - velocity / STEPS
     metric = Straightness().to(method.device)
-    metric.sync_on_compute = False
+    metric.distributed_available_fn = alone
     metric.update(start, x, -torch.stack(velocities))
     return {name: float(value) for name, value in metric.compute().items()}

@@ -28,6 +28,11 @@ _NEEDS = {
 """Package behind a name, and the extra of gendiff that installs it."""
 
 
+def is_pretrained(name: str) -> bool:
+    """Whether a name is that of a network trained elsewhere, and not of a stage."""
+    return name in _NEEDS or name.startswith(_TIMM)
+
+
 def check_extractor(name: str, weights: str | None) -> None:
     """Whether `make_extractor` has what it needs; cheap, no network is built.
 

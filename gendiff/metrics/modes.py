@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -170,19 +169,3 @@ class ModeCoverage(ModeHistogram):
             "modes_covered": self._covered(self.good),
             "high_quality": self.good.sum() / self.counts.sum().double(),
         }
-
-
-@dataclass(frozen=True)
-class Modes:
-    """Figures of `modes_covered`."""
-
-    covered: int
-    high_quality: float
-
-
-def modes_covered(x: Tensor, means: Tensor, stds: Tensor) -> Modes:
-    """`ModeCoverage` of points (n, d) at once."""
-    metric = ModeCoverage(means.cpu(), stds.cpu(), torch.ones(len(stds)))
-    metric.update(x.cpu(), real=False)
-    figures = metric.compute()
-    return Modes(int(figures["modes_covered"]), float(figures["high_quality"]))
