@@ -54,10 +54,10 @@ class Straightness(Metric):
                 f"expected (B, ...), (B, ...) and (T, B, ...), got {tuple(start.shape)}, "
                 f"{tuple(end.shape)} and {tuple(velocities.shape)}"
             )
-        chord = (end.double() - start.double())[..., None].flatten(1)
+        chord = (end.double() - start)[..., None].flatten(1)
         deviation = chord.new_zeros(len(chord))
         for velocity in velocities:  # one instant in float64 at a time
-            deviation += (chord - velocity.double()[..., None].flatten(1)).square().sum(1)
+            deviation += (chord - velocity[..., None].flatten(1)).square().sum(1)
         deviation /= len(velocities)
         self.total += deviation.sum()
         self.squares += deviation.square().sum()
