@@ -39,6 +39,7 @@ class Drawn:
     """A method whose samples are given rows."""
 
     speaker, samplers, max_steps = "ema", ("ddim",), 4
+    averages = {"ema": "student"}
 
     def __init__(self, rows, batches_done):
         self.rows, self.batches_done = rows, batches_done
