@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gendiff.metrics import frechet_distance
 from gendiff.metrics.base import Known
-from gendiff.metrics.infinity import FrechetInfinity, _intercept
+from gendiff.metrics.infinity import FrechetInfinity
 
 
 def normal(*shape: int, seed: int) -> Tensor:
@@ -43,10 +43,17 @@ def test_infinity_is_without_bias(shift: float, stretch: float) -> None:
     assert plain.mean() > 10 * plain_error
 
 
-def test_intercept_is_that_of_weighted_least_squares() -> None:
-    x, y, weights = normal(4, seed=0), normal(4, seed=1), normal(4, seed=2).exp()
-    expected = np.polyfit(x, y, 1, w=weights.sqrt())[1]
-    assert _intercept(x, y, weights).item() == pytest.approx(expected, rel=1e-10)
+def test_infinity_is_the_weighted_line_through_its_parts() -> None:
+    real, generated = normal(50, 3, seed=0), 1.5 * normal(43, 3, seed=1)
+    shuffle = torch.Generator().manual_seed(0)
+    x, y = (z[torch.randperm(len(z), generator=shuffle)[:43]] for z in (real, generated))
+    sizes = np.array([43, 21, 14, 10])
+    means = [
+        np.mean([frechet(x[i : i + size], y[i : i + size]) for i in range(0, 43 - size + 1, size)])
+        for size in sizes
+    ]
+    expected = np.polyfit(1 / sizes, means, 1, w=np.sqrt(sizes))[1]
+    assert infinity_of(real, generated).compute().item() == pytest.approx(expected, rel=1e-10)
 
 
 def test_infinity_needs_more_samples_than_features_in_each_part() -> None:
