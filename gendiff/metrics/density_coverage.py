@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gendiff.metrics.base import FeatureMetric
-from gendiff.metrics.distances import kth_nearest, row_blocks
+from gendiff.metrics.distances import blocks, kth_nearest
 
 
 class DensityCoverage(FeatureMetric):
@@ -34,10 +34,10 @@ class DensityCoverage(FeatureMetric):
 
     def compare(self, real: Tensor, generated: Tensor) -> dict[str, Tensor]:
         """Density and coverage of features (n, F) and (m, F)."""
-        radii = kth_nearest(real, self.k)
+        radii = kth_nearest(real, self.k)[:, None]
         counts = torch.zeros(len(real), dtype=torch.float64, device=real.device)
-        for rows, block in row_blocks(real, generated):
-            counts[rows] = (block < radii[rows, None]).sum(1).double()
+        for rows, block in blocks(real, generated, radii):
+            counts[rows] = (block < radii[rows]).sum(1).double()
         return {
             "density": counts.sum() / (self.k * len(generated)),
             "coverage": (counts > 0).double().mean(),

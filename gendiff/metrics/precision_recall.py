@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gendiff.metrics.base import FeatureMetric
-from gendiff.metrics.distances import kth_nearest, row_blocks
+from gendiff.metrics.distances import blocks, kth_nearest
 
 
 class PrecisionRecall(FeatureMetric):
@@ -31,10 +31,11 @@ class PrecisionRecall(FeatureMetric):
 
     def compare(self, real: Tensor, generated: Tensor) -> dict[str, Tensor]:
         """Precision and recall of features (n, F) and (m, F)."""
-        around_real, around_generated = kth_nearest(real, self.k), kth_nearest(generated, self.k)
+        around_real = kth_nearest(real, self.k)[:, None]
+        around_generated = kth_nearest(generated, self.k)[None]
         precise = torch.zeros(len(generated), dtype=torch.bool, device=real.device)
         recalled = torch.zeros(len(real), dtype=torch.bool, device=real.device)
-        for rows, block in row_blocks(real, generated):
-            precise |= (block <= around_real[rows, None]).any(0)
+        for rows, block in blocks(real, generated, around_real, around_generated):
+            precise |= (block <= around_real[rows]).any(0)
             recalled[rows] = (block <= around_generated).any(1)
         return {"precision": precise.double().mean(), "recall": recalled.double().mean()}

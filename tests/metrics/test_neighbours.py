@@ -56,19 +56,27 @@ def test_distances_to_neighbours(k: int) -> None:
     x, y = grid(30, seed=0), grid(23, seed=1)
     others = [np.delete(row, i) for i, row in enumerate(apart(x, x))]
     expected = [np.sort(row)[k - 1] for row in others]
-    assert distances.kth_nearest(x, k).tolist() == expected
+    assert distances.kth_nearest(x, k).tolist() == [d**2 for d in expected]
     assert min(expected) == 0 or k == 3  # duplicates are neighbours
     assert distances.nearest(x, y).tolist() == apart(x, y).min(1).tolist()
 
 
-def test_distances_far_from_the_origin() -> None:
-    x = (normal(40, 7, seed=0) + 1e4).float()
-    (rows, block), *rest = distances.row_blocks(x, x)
-    assert rows == slice(0, 40)
-    assert not rest
-    assert torch.equal(block, block.T)
-    assert block.diagonal().max() == 0
-    np.testing.assert_allclose(block, apart(x, x), rtol=1e-14)
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("far", [0.0, 1e4, 1e7])
+def test_what_is_compared_is_exact(far: float) -> None:
+    x = normal(40, 7, seed=0) + far
+    y = torch.cat([x[:5], normal(30, 7, seed=1) + far])
+    exact = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
+    bounds = exact[:, 20, None], exact[None, 3]  # each ties with a distance a row or column
+    rows_seen = 0
+    for rows, block in distances.blocks(x, y, *bounds):
+        rows_seen += len(block)
+        for bound in (bounds[0][rows], bounds[1]):
+            for compare in (torch.le, torch.lt):
+                assert torch.equal(compare(block, bound), compare(exact[rows], bound))
+    assert rows_seen == 40
+    assert torch.equal(distances.nearest(x, y).square() == 0, torch.arange(40) < 5)
+    torch.testing.assert_close(distances.nearest(x, y), exact.amin(1).sqrt(), rtol=1e-15, atol=0)
 
 
 def in_balls(x: Tensor, centres: Tensor, k: int) -> float:
