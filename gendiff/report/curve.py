@@ -86,7 +86,7 @@ def draw_curve(entries: list[Entry], path: Path, floor: Entry | None = None) -> 
         panel.grid(True, color="0.92", linewidth=0.8)
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
-        panel.yaxis.set_major_locator(MaxNLocator(4, min_n_ticks=3))
+        panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], min_n_ticks=3))
     figure.align_ylabels()
     dress_distance(panels[main], [*entries, real], main)
     dress_nfe(panels[names[-1]], sorted({entry["nfe"] for entry in entries}))

@@ -111,7 +111,7 @@ def _tables(entries: list[Entry]) -> dict[str, list[str]]:
 def _caption(entries: list[Entry], reference: str) -> str:
     """How all of it was measured."""
     sizes = [
-        f"{entries[0][key]} {key}"
+        f"{entries[0][key]} {key if entries[0][key] != 1 else key[:-1]}"
         for key in ("samples", "draws")
         if key in entries[0] and not _several(entries, key)
     ]

@@ -157,6 +157,9 @@ def test_floor(tmp_path, figures, point):
     assert isinstance(band, Rectangle)
     assert (band.get_y(), band.get_height()) == (4.5, 1.0)
     assert panels[0].get_ylim()[0] < 4.5
+    texts = [text.get_text() for text in figures[0].legends[0].get_texts()]
+    assert texts[0] == "a, ddim"
+    assert sorted(texts[1:]) == [FRONT, FLOOR]
     assert [line.get_ydata()[0] for line in panels[1].lines if line.get_label() == FLOOR] == [0.9]
 
 

@@ -62,7 +62,7 @@ def test_terminal_shows_the_telling_figures_in_110_columns(entry):
 
 @pytest.mark.parametrize("width", [20, 50, 80])
 def test_nothing_is_cut_in_a_narrow_terminal(entry, width):
-    name = "rk45(rtol=[0.001],atol=0.001)"  # and its brackets are no markup
+    name = "rk45[bold](rtol=0.001,atol=0.001)"  # and its brackets are no markup
     text = show([entry(sampler=name)], width=width)
     assert "…" not in text
     kept = "".join(text.split())
@@ -146,7 +146,7 @@ def test_front_is_bold_and_the_floor_comes_last(entry):
     ("draws", "sizes", "over"),
     [
         ((5, 5), "899 samples, 5 draws.", "over the draws."),
-        ((1, 1), "899 samples, 1 draws.", "over samples, by the jackknife."),
+        ((1, 1), "899 samples, 1 draw.", "over samples, by the jackknife."),
         (
             (5, 1),
             "899 samples.",
