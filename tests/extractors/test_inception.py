@@ -55,6 +55,7 @@ def test_it_is_torch_fidelitys(weights, state, images, tmp_path):
     assert torch.equal(logits[:, 0], expected[1])
     assert features.std() > 0
     assert logits.std() > 0
+    assert extractor.to("meta")(images.to("meta"))[1].device.type == "meta"
     assert extractor.digest.endswith(hashlib.sha256(weights.read_bytes()).hexdigest())
 
 
