@@ -180,7 +180,7 @@ def evaluate_command(args: Any) -> None:
             show_table(entries, floors, reporter.console)
         if ranks.first and args.output:
             write_json(args.output, entries)
-            write_quality(args.output, args.output.stem, entries, floors)
+            write_quality(args.output.with_suffix(""), args.output.stem, entries, floors)
 
 
 def list_command(args: Any) -> None:

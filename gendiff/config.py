@@ -12,82 +12,24 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gendiff import registry
 from gendiff.errors import UserError, did_you_mean
-from gendiff.extractors import check_extractor, is_pretrained
+from gendiff.extractors import check_extractor
 from gendiff.optim import OptimConfig
+from gendiff.sections import (
+    OUTSIDE,
+    EvaluationConfig,
+    HardwareConfig,
+    LoggingConfig,
+    TrainerConfig,
+)
 from gendiff.seeding import block_size
 from gendiff.yaml_files import merge, one_line
-
-OUTSIDE = {"identity": False}
-"""Metadata of a field that does not change what is trained, and so not the fingerprint."""
-
-
-@dataclass(frozen=True)
-class TrainerConfig:
-    max_steps: int = 1000
-    """Global batches, whatever the number of optimizers."""
-    checkpoint_steps: int = field(default=500, metadata=OUTSIDE)
-    """Global batches between checkpoints."""
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    extractor: str | None = None
-    """Whose features are compared: an evaluator's config, trained first; or inception, dinov2 or
-    timm/NAME, with weights. None compares the data themselves."""
-    weights: str | None = None
-    """File of a pretrained extractor's weights."""
-    metrics: list[str] = field(default_factory=list)
-    """Figures to compute; none takes all that apply."""
-    steps: list[int] = field(default_factory=list)
-    """Sampling steps to evaluate at; none evaluates nothing."""
-    samplers: list[str] = field(default_factory=list)
-    """Samplers to evaluate; none takes the method's default."""
-    guidance: list[float] = field(default_factory=lambda: [0.0])
-    """Guidance weights to evaluate."""
-    roles: list[str] = field(default_factory=list)
-    """Whose weights are evaluated; none takes the averaged ones."""
-    samples: int | None = None
-    """Samples a draw, and real ones they are compared with; none takes all that are held out."""
-    draws: int = 5
-    """Independent sample sets a point; a single one takes its interval from its tenths."""
-    batch_size: int = 512
-    """Samples drawn at a time."""
-    watch_times: int = 4
-    """Times in training that samples are watched for collapse and copies; 0 never."""
-
-    @property
-    def stage(self) -> str | None:
-        """The stage that trains the extractor, if one does."""
-        pretrained = self.extractor is not None and is_pretrained(self.extractor)
-        return None if pretrained else self.extractor
-
-
-@dataclass(frozen=True)
-class HardwareConfig:
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int = 1
-    """Processes on this node."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 computes in mixed precision; weights and averages stay float32."""
-    accumulate: int = 1
-    """Parts a global batch is computed in."""
-
-
-@dataclass(frozen=True)
-class LoggingConfig:
-    every_steps: int = 50
-    """Global batches between logged losses."""
-    tensorboard: bool = False
-    wandb: Literal["online", "offline", "off"] = "off"
-    project: str = "gendiff"
-    """W&B project."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
-from gendiff.config import LoggingConfig, RunConfig, to_plain
+from gendiff.config import RunConfig, to_plain
+from gendiff.sections import LoggingConfig
 from gendiff.storage import user_errors, write_text
 
 

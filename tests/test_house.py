@@ -39,6 +39,7 @@ ORDER = [
     "training_times",
     "methods",
     "extractors",
+    "sections",
     "config",
     "checkpoint",
     "build",
@@ -48,6 +49,7 @@ ORDER = [
     "train",
     "pipeline",
     "cli",
+    "__main__",
 ]
 """Each module imports only from those before it, and from its own package."""
 ONLY = {
@@ -61,6 +63,7 @@ ONLY = {
     "networks": set(),
     "metrics": set(),
     "signals": {"errors"},
+    "sections": {"extractors"},
     "ranks": set(),
     "extractors": {"errors", "storage", "weights"},
     "registry": {"errors"},

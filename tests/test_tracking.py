@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from gendiff.config import LoggingConfig
+from gendiff.sections import LoggingConfig
 from gendiff.tracking import CSVTracker, wandb_mode
 
 

@@ -20,17 +20,12 @@ if TYPE_CHECKING:  # a config is checked without torch
     from gendiff.extractors.base import Extractor
 
 _TIMM = "timm/"
-_NEEDS = {
-    "dinov2": ("timm", "vision"),
-    "inception": ("torch-fidelity", "inception"),
-    _TIMM: ("timm", "vision"),
-}
-"""Package behind a name, and the extra of gendiff that installs it."""
+_NAMES = ("dinov2", "inception")
 
 
 def is_pretrained(name: str) -> bool:
     """Whether a name is that of a network trained elsewhere, and not of a stage."""
-    return name in _NEEDS or name.startswith(_TIMM)
+    return name in _NAMES or name.startswith(_TIMM)
 
 
 def check_extractor(name: str, weights: str | None) -> None:
@@ -40,16 +35,15 @@ def check_extractor(name: str, weights: str | None) -> None:
         UserError: an unknown name, a package that is not installed, no weights or no such file;
             the message begins with the key at fault.
     """
-    kind = _TIMM if name.startswith(_TIMM) else name
-    if kind not in _NEEDS:
-        hint = did_you_mean(name, ["dinov2", "inception", "timm/NAME"])
+    if not is_pretrained(name):
+        hint = did_you_mean(name, [*_NAMES, "timm/NAME"])
         raise UserError(f"evaluation.extractor: unknown extractor {name!r}.{hint}")
-    package, extra = _NEEDS[kind]
-    if find_spec(package.replace("-", "_")) is None:
+    if name == "inception" and find_spec("torch_fidelity") is None:
         raise UserError(
-            f"evaluation.extractor: {name} needs {package}; pip install 'gendiff[{extra}]'."
+            "evaluation.extractor: inception needs torch-fidelity; "
+            "pip install 'gendiff[inception]'."
         )
-    if kind == _TIMM:
+    if name.startswith(_TIMM):
         _check_timm(name.removeprefix(_TIMM))
     if weights is None:
         raise UserError(

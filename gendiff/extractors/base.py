@@ -9,14 +9,7 @@ from torch import Tensor
 
 
 class Extractor(Protocol):
-    """Turns samples into features, without gradients, in float32.
-
-    Attributes:
-        digest: names the extractor, its preprocessing and its weights (SHA-256 of their file);
-            only figures of equal digests compare.
-    """
-
-    digest: str
+    """Turns samples into features, without gradients, in float32."""
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features (B, M, F) and logits (B, M, C), or None, of samples (B, *shape).

@@ -36,9 +36,6 @@ class DINOv2(Vision):
     def __init__(self, weights: Path) -> None:
         super().__init__(self.name, weights)
 
-    def label(self, name: str) -> str:
-        return "dinov2"
-
     def adapt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         if "pos_embed" in state:  # else timm says what is missing
             state["pos_embed"] = resize_positions(state["pos_embed"], self.size // _PATCH)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from gendiff.extractors.base import to_uint8
 from gendiff.extractors.weight_files import fitting, read_state
-from gendiff.storage import sha256
 
 
 class Inception:
@@ -31,7 +30,7 @@ class Inception:
     """
 
     def __init__(self, weights: Path) -> None:
-        from torch_fidelity.feature_extractor_inceptionv3 import (  # type: ignore[import-untyped]
+        from torch_fidelity.feature_extractor_inceptionv3 import (
             FeatureExtractorInceptionV3,
         )
 
@@ -43,7 +42,6 @@ class Inception:
             self.network = FeatureExtractorInceptionV3(
                 "inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=copy
             )
-        self.digest = f"inception, weights {sha256(weights)}"
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,6 @@ from torch import Tensor
 class Points:
     """Samples (B, *shape) as features (B, 1, F); no logits."""
 
-    digest = "points"
-
     def __call__(self, x: Tensor) -> tuple[Tensor, None]:
         return x.flatten(1)[:, None], None
 

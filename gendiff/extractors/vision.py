@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from gendiff.extractors.base import to_uint8
 from gendiff.extractors.weight_files import fitting, read_state
-from gendiff.storage import sha256
 
 
 class Vision:
@@ -55,14 +54,6 @@ class Vision:
         self.network = network.eval().requires_grad_(False)
         self.mean = torch.tensor(given.mean).view(-1, 1, 1)
         self.std = torch.tensor(given.std).view(-1, 1, 1)
-        self.digest = (
-            f"{self.label(name)}, bicubic {size}, mean {given.mean}, std {given.std}, "
-            f"weights {sha256(weights)}"
-        )
-
-    def label(self, name: str) -> str:
-        """How the digest names the extractor."""
-        return f"timm/{name}"
 
     def adapt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The file's tensors as timm is to convert them."""

@@ -43,9 +43,7 @@ class MethodConfig:
 
 
 class Method(LightningModule):
-    """Base of all methods.
-
-    Class attributes, the whole of what a simple method declares:
+    """Base of all methods. Class attributes, the whole of what a simple method declares:
 
     - ``roles``: names of its networks; ``frozen``: those among them that never learn.
     - ``averages``: average -> role that it follows.

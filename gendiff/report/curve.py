@@ -12,7 +12,6 @@ from gendiff.report.figures import (
     Entry,
     by_reference,
     column,
-    floor_of,
     has,
     interval,
     main_distance,
@@ -45,8 +44,7 @@ def draw_curve(entries: list[Entry], path: Path, floor: Entry | None = None) -> 
             optional are "role", "guidance", "reference", "precision", "recall" and
             "class_accuracy" in [0, 1], and half widths "<figure>_interval".
         path: the file to write atomically: ``.png`` of 150 dpi or ``.svg``.
-        floor: figures that real samples reach, under the same names; left out where its own
-            "reference" is another one.
+        floor: figures that real samples reach, under the same names.
 
     Raises:
         ValueError: there are no entries, none has a distance, they are measured against different
@@ -61,10 +59,8 @@ def draw_curve(entries: list[Entry], path: Path, floor: Entry | None = None) -> 
         raise ValueError("there are no entries to draw")
     if path.suffix not in (".png", ".svg"):
         raise ValueError(f"{path}: curves are drawn as .png or as .svg")
-    references = [*by_reference(entries)]
-    if len(references) > 1:
+    if len(by_reference(entries)) > 1:
         raise ValueError("entries against different references cannot be compared")
-    real = floor_of(floor, references[0]) or {}
     main = main_distance(entries)
     if main is None:
         raise ValueError(f"no entry has one of {', '.join(DISTANCES)}")
@@ -81,14 +77,14 @@ def draw_curve(entries: list[Entry], path: Path, floor: Entry | None = None) -> 
             _draw_family(panel, name, label, models, {**_LINE, **fine, **look})
     _draw_front(panels[main], pareto_front(entries, main), main)
     for name, panel in panels.items():
-        _draw_floor(panel, name, real)
+        _draw_floor(panel, name, floor or {})
         panel.set_ylabel(column(name).label)
         panel.grid(True, color="0.92", linewidth=0.8)
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
         panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], min_n_ticks=3))
     figure.align_ylabels()
-    dress_distance(panels[main], [*entries, real], main)
+    dress_distance(panels[main], [*entries, floor or {}], main)
     dress_nfe(panels[names[-1]], sorted({entry["nfe"] for entry in entries}))
     draw_legend(figure, panels, shared)
     with rc_context(_SVG):

@@ -61,12 +61,17 @@ OTHERS = {
         "mode divergence", "from the true shares of modes to those of samples, nats", _LOWER
     ),
     "copying": Column(
-        "copying", "samples nearer to training data than to held-out", "50 % is best", True
+        "copying",
+        "how often a sample is nearer to the training data than a held-out one is",
+        "50 % as held-out data, 100 % for copies",
+        True,
     ),
     "nearest_ratio": Column(
-        "nearest ratio", "distance to the nearest training sample over held-out", "1 is best"
+        "nearest ratio",
+        "distance to the nearest training sample, over that of held-out data",
+        "1 as held-out data, 0 for copies",
     ),
-    "straightness": Column("straightness", "how far sampling paths bend, 0 for lines", _LOWER),
+    "straightness": Column("straightness", "how far the flow's paths bend, 0 for lines", _LOWER),
     "images_per_second": Column("samples/s", "throughput of sampling", _HIGHER),
     "peak_memory_mb": Column("memory, MB", "the most held while sampling", _LOWER),
 }
@@ -130,12 +135,6 @@ def by_reference(entries: list[Entry]) -> dict[str, list[Entry]]:
     for entry in entries:
         groups.setdefault(entry.get("reference", ""), []).append(entry)
     return groups
-
-
-def floor_of(floor: Entry | None, reference: str, references: int = 1) -> Entry | None:
-    """The floor where it is against this reference: so it says, or there is no other."""
-    same = floor and floor.get("reference", reference if references == 1 else None) == reference
-    return floor if same else None
 
 
 def number(entry: Entry, name: str) -> str:

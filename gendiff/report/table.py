@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gendiff.report.figures import (
@@ -10,7 +11,6 @@ from gendiff.report.figures import (
     Entry,
     by_reference,
     column,
-    floor_of,
     has,
     main_distance,
     number,
@@ -26,7 +26,7 @@ _FLOOR = "real halves"
 _INCOMPARABLE = "Figures against different references are not comparable."
 
 
-def show_table(entries: list[Entry], floor: Entry | None, console: Any) -> None:
+def show_table(entries: list[Entry], floors: Mapping[str, Entry], console: Any) -> None:
     """Print the telling figures to a rich console; what is too long is folded, never cut.
 
     Entries against each reference have a table of their own, where a star marks those on the
@@ -34,7 +34,7 @@ def show_table(entries: list[Entry], floor: Entry | None, console: Any) -> None:
 
     Args:
         entries: as `draw_curve` takes them.
-        floor: what real samples reach; with "reference", shown only with entries against it.
+        floors: what real samples reach, by reference.
         console: a `rich.console.Console`.
     """
     from rich.box import SIMPLE_HEAD
@@ -48,7 +48,7 @@ def show_table(entries: list[Entry], floor: Entry | None, console: Any) -> None:
         keys = _keys(group)
         if len(groups) > 1:
             console.print(Text(f"\nagainst reference {reference or 'unknown'}"))
-        head, *body = _rows(group, floor_of(floor, reference, len(groups)), keys, figures, "*{}")
+        head, *body = _rows(group, floors.get(reference), keys, figures, "*{}")
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         for name, *cells in zip(head, *body, strict=True):
             # Folded at spaces: where even that is too wide, the terminal wraps the line.
@@ -68,7 +68,7 @@ def show_table(entries: list[Entry], floor: Entry | None, console: Any) -> None:
         console.print(Text(_INCOMPARABLE))
 
 
-def markdown_table(title: str, entries: list[Entry], floor: Entry | None) -> str:
+def markdown_table(title: str, entries: list[Entry], floors: Mapping[str, Entry]) -> str:
     """A Markdown page of all figures, each explained.
 
     Entries against each reference have tables of their own, with the distance of those on the
@@ -77,7 +77,7 @@ def markdown_table(title: str, entries: list[Entry], floor: Entry | None) -> str
     Args:
         title: of the page.
         entries: as `draw_curve` takes them, with "samples" and "draws".
-        floor: what real samples reach; with "reference", shown only with entries against it.
+        floors: what real samples reach, by reference.
     """
     parts = [f"# {title}: quality against number of function evaluations (NFE)"]
     groups = by_reference(entries)
@@ -86,7 +86,7 @@ def markdown_table(title: str, entries: list[Entry], floor: Entry | None) -> str
     for reference, group in groups.items():
         if len(groups) > 1:
             parts.append(f"## Against reference `{reference or 'unknown'}`")
-        real = floor_of(floor, reference, len(groups))
+        real = floors.get(reference)
         level = "###" if len(groups) > 1 else "##"
         parts.append(_caption(group, reference))
         for heading, figures in _tables(group).items():

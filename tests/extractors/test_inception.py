@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -56,7 +54,6 @@ def test_it_is_torch_fidelitys(weights, state, images, tmp_path):
     assert features.std() > 0
     assert logits.std() > 0
     assert extractor.to("meta")(images.to("meta"))[1].device.type == "meta"
-    assert extractor.digest.endswith(hashlib.sha256(weights.read_bytes()).hexdigest())
 
 
 def test_weights_must_fit(state, save):

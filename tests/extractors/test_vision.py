@@ -99,16 +99,6 @@ def test_weights_must_fit(vit, save, change, named):
     assert "\n" not in str(it.value)
 
 
-def test_digests_tell_extractors_apart(vit, save):
-    state = vit.state_dict()
-    one, same = save(state, "one.pth"), save(state, "one.safetensors")
-    other = save({**state, "norm.bias": state["norm.bias"] + 1}, "other.pth")
-    choices = [("test_vit", one, 160), ("test_vit", one, 224), ("test_vit", other, 160)]
-    choices += [("test_vit.r160_in1k", one, 160), ("test_vit", same, 160)]
-    assert len({Vision(*choice).digest for choice in choices}) == len(choices)
-    assert Vision(*choices[0]).digest == Vision(*choices[0]).digest
-
-
 def cubic(x):
     """Keys' kernel with a = -0.75, as torch has it where it does not antialias."""
     x, a = abs(x), -0.75
@@ -145,4 +135,3 @@ def test_dinov2_reads_its_authors_file(random_network, save, images, monkeypatch
     seen = extractor.preprocess(images[:1])
     expected = small.eval().forward_features(seen)[:, 0]
     assert torch.equal(extractor(images[:1])[0][:, 0], expected)
-    assert extractor.digest.startswith("dinov2, bicubic 224, mean (0.485, 0.456, 0.406)")

@@ -163,12 +163,6 @@ def test_floor(tmp_path, figures, point):
     assert [line.get_ydata()[0] for line in panels[1].lines if line.get_label() == FLOOR] == [0.9]
 
 
-def test_floor_of_another_reference_is_left_out(tmp_path, figures, point):
-    floor = {"frechet_distance": 5.0, "reference": "x"}
-    draw_curve([point("a", 8, 20.0, reference="y")], tmp_path / "curve.png", floor)
-    assert FLOOR not in figures[0].axes[0].get_legend_handles_labels()[1]
-
-
 def test_bars_that_reach_zero_leave_the_scale_alone(tmp_path, figures, point):
     draw_curve([point("a", 8, 2.0, frechet_distance_interval=5.0)], tmp_path / "curve.png")
     low, high = figures[0].axes[0].get_ylim()

@@ -1,0 +1,73 @@
+"""The sections of a run's config that are the same for all data, networks and methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gendiff.extractors import is_pretrained
+
+OUTSIDE = {"identity": False}
+"""Metadata of a field that does not change what is trained, and so not the fingerprint."""
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    max_steps: int = 1000
+    """Global batches, whatever the number of optimizers."""
+    checkpoint_steps: int = field(default=500, metadata=OUTSIDE)
+    """Global batches between checkpoints."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    extractor: str | None = None
+    """Whose features are compared: an evaluator's config, trained first; or inception, dinov2 or
+    timm/NAME, with weights. None compares the data themselves."""
+    weights: str | None = None
+    """File of a pretrained extractor's weights."""
+    metrics: list[str] = field(default_factory=list)
+    """Figures to compute; none takes all that apply."""
+    steps: list[int] = field(default_factory=list)
+    """Sampling steps to evaluate at; none evaluates nothing."""
+    samplers: list[str] = field(default_factory=list)
+    """Samplers to evaluate; none takes the method's default."""
+    guidance: list[float] = field(default_factory=lambda: [0.0])
+    """Guidance weights to evaluate."""
+    roles: list[str] = field(default_factory=list)
+    """Whose weights are evaluated; none takes the averaged ones."""
+    samples: int | None = None
+    """Samples a draw, and real ones they are compared with; none takes all that are held out."""
+    draws: int = 5
+    """Independent sample sets a point; a single one takes its interval from its tenths."""
+    batch_size: int = 512
+    """Samples drawn at a time."""
+    watch_times: int = 4
+    """Times in training that samples are watched for collapse and copies; 0 never."""
+
+    @property
+    def stage(self) -> str | None:
+        """The stage that trains the extractor, if one does."""
+        pretrained = self.extractor is not None and is_pretrained(self.extractor)
+        return None if pretrained else self.extractor
+
+
+@dataclass(frozen=True)
+class HardwareConfig:
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    """Processes on this node."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 computes in mixed precision; weights and averages stay float32."""
+    accumulate: int = 1
+    """Parts a global batch is computed in."""
+
+
+@dataclass(frozen=True)
+class LoggingConfig:
+    every_steps: int = 50
+    """Global batches between logged losses."""
+    tensorboard: bool = False
+    wandb: Literal["online", "offline", "off"] = "off"
+    project: str = "gendiff"
+    """W&B project."""
