@@ -39,8 +39,9 @@ def run(tmp_path_factory):
 
 def test_the_folder_holds_what_the_readme_says(run):
     folder, _ = run
-    assert (folder / "quality.md").read_text().count("| teacher | ddim |") == 2
+    assert (folder / "quality.md").read_text().count("| teacher | ddim |") == 4  # in two tables
     assert Image.open(folder / "quality.png").size[0] > 800
+    assert (folder / "quality.svg").read_text().count("Pareto front") == 1
     for stage in ("teacher", "halve-2", "halve-1", "consistency"):
         names = {path.name for path in (folder / stage).iterdir()}
         assert names >= {"config.yaml", "stage.json", "done.json", "metrics.csv", "samples"}

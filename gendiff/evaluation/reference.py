@@ -82,6 +82,7 @@ class Reference:
             num_features=features.shape[2],
             members=features.shape[1],
             classes=0 if logits is None else logits.shape[2],
+            asked=run.evaluation.stage is not None,
             samples=self.samples,
             points=run.evaluation.extractor is None,
             modes=mixture and (mixture.means, mixture.stds, mixture.weights),

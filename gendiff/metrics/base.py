@@ -18,6 +18,7 @@ class Known:
         num_features: F, features of one extractor.
         members: M, extractors in an ensemble; 1 for a single one.
         classes: C, of the extractor's logits; 0 where it has none.
+        asked: whether these are the classes that samples are asked for.
         samples: n, how many are compared.
         points: whether the features are the data themselves, with no extractor between.
         modes: means (K, F), standard deviations (K,) and weights (K,) of the mixture that the data
@@ -28,6 +29,7 @@ class Known:
     num_features: int
     members: int = 1
     classes: int = 0
+    asked: bool = False
     samples: int = 0
     points: bool = False
     modes: tuple[Tensor, Tensor, Tensor] | None = None

@@ -30,8 +30,8 @@ class ClassAccuracy(SampleMetric):
 
     @classmethod
     def of(cls, known: Known) -> ClassAccuracy | None:
-        """The metric for what is known; None without classes."""
-        return cls() if known.classes else None
+        """The metric for what is known; None where samples are not asked for these classes."""
+        return cls() if known.classes and known.asked else None
 
     def update(self, x: Tensor, real: bool) -> None:
         """Add a batch.

@@ -17,8 +17,9 @@ class FrechetInfinity(FeatureMetric):
     The distance of finite sets is too large, by a term in 1/n to first order: Chong & Forsyth 2020,
     "Effectively Unbiased FID and Inception Score". As there, a line through distances of smaller
     sets is followed to 1/n = 0. They take fewer of the generated samples only; here both sides
-    shrink together, so that the bias of the reference goes too. Both sides are shuffled in a fixed
-    order and cut into 1 to 4 parts, and the distances of the parts are averaged.
+    shrink together, so that the bias of the reference goes too. The first n of both sides are
+    shuffled in one fixed order and cut into 1 to 4 parts, and the distances of the parts are
+    averaged: where the i-th samples of both sides have a label in common, those of the parts do.
 
     May be slightly negative. Of the bias a term in 1/n² is left: on Gaussians of 8 features some
     6 % of it at n = 4.5 F, and 2 % at n = 8 F.
@@ -45,8 +46,8 @@ class FrechetInfinity(FeatureMetric):
                 f"{features} features need more than {features} samples in each of {_CUTS[-1]} "
                 f"parts, got {n} samples"
             )
-        shuffle = torch.Generator().manual_seed(0)
-        x, y = (z[torch.randperm(len(z), generator=shuffle)[:n]] for z in (real, generated))
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+        x, y = real[order], generated[order]
         sizes = torch.tensor([n // k for k in _CUTS], dtype=torch.float64, device=real.device)
         distances = torch.stack([_distance_of_parts(x, y, k) for k in _CUTS])
         return _intercept(1 / sizes, distances, weights=sizes)

@@ -43,10 +43,23 @@ def test_infinity_is_without_bias(shift: float, stretch: float) -> None:
     assert plain.mean() > 10 * plain_error
 
 
+def test_infinity_keeps_labels_in_pairs() -> None:
+    # Classes far apart, and as many of each on both sides: what is left is the noise within.
+    estimates = []
+    for i in range(40):
+        label = torch.randint(4, (400,), generator=torch.Generator().manual_seed(i))
+        centres = 20 * torch.eye(4, dtype=torch.float64)[label]
+        x, y = (centres + normal(400, 4, seed=1000 * side + i) for side in (1, 2))
+        estimates.append(infinity_of(x, y).compute())
+    values = torch.stack(estimates)
+    error = values.std() / len(values) ** 0.5
+    assert abs(values.mean()) < 3 * error < 0.1
+
+
 def test_infinity_is_the_weighted_line_through_its_parts() -> None:
     real, generated = normal(50, 3, seed=0), 1.5 * normal(43, 3, seed=1)
-    shuffle = torch.Generator().manual_seed(0)
-    x, y = (z[torch.randperm(len(z), generator=shuffle)[:43]] for z in (real, generated))
+    order = torch.randperm(43, generator=torch.Generator().manual_seed(0))
+    x, y = real[order], generated[order]
     sizes = np.array([43, 21, 14, 10])
     means = [
         np.mean([frechet(x[i : i + size], y[i : i + size]) for i in range(0, 43 - size + 1, size)])

@@ -58,6 +58,22 @@ def test_frechet_agrees_with_scipy_sqrtm() -> None:
     assert frechet_of(real, generated).compute().item() == pytest.approx(expected, rel=1e-8)
 
 
+def test_frechet_and_kernel_agree_with_torch_fidelity() -> None:
+    fid = pytest.importorskip("torch_fidelity.metric_fid")
+    kid = pytest.importorskip("torch_fidelity.metric_kid")
+    real, generated = normal(90, 8, seed=0), 0.8 * normal(90, 8, seed=1) + 0.4
+    statistics = [fid.fid_features_to_statistics(x) for x in (real, generated)]
+    (expected,) = fid.fid_statistics_to_metric(*statistics, verbose=False).values()
+    assert frechet_of(real, generated).compute().item() == pytest.approx(expected, abs=1e-6)
+    # one subset of all samples, where theirs is the mean of many
+    whole = {"kid_subsets": 1, "kid_subset_size": 90, "verbose": False, "rng_seed": 0}
+    kernel = {"kid_kernel": "poly", "kid_kernel_poly_degree": 3, "kid_kernel_poly_coef0": 1}
+    expected = kid.kid_features_to_metric(
+        real, generated, **whole, **kernel, kid_kernel_poly_gamma=None
+    )["kernel_inception_distance_mean"]
+    assert kernel_of(real, generated).compute().item() == pytest.approx(expected, abs=1e-6)
+
+
 def test_frechet_of_known_gaussians() -> None:
     # Covariances that commute: the sum over their shared axes of (s1 - s2)².
     axes = torch.linalg.qr(normal(5, 5, seed=0)).Q

@@ -11,12 +11,21 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from gendiff.metrics import FrechetDistance, KernelDistance
+from gendiff.metrics import (
+    ClassAccuracy,
+    Copying,
+    DensityCoverage,
+    EnergyDistance,
+    FrechetDistance,
+    FrechetInfinity,
+    InceptionScore,
+    KernelDistance,
+    ModeCoverage,
+    PrecisionRecall,
+    SlicedWasserstein,
+    Wasserstein2,
+)
 from gendiff.metrics.base import SampleMetric
-from gendiff.metrics.copying import Copying
-from gendiff.metrics.density_coverage import DensityCoverage
-from gendiff.metrics.infinity import FrechetInfinity
-from gendiff.metrics.precision_recall import PrecisionRecall
 
 Figures = dict[str, Tensor]
 
@@ -34,6 +43,12 @@ CASES: dict[str, tuple[Callable[[], SampleMetric], Tensor, Tensor]] = {
     "precision_recall": (PrecisionRecall, REAL, GENERATED),
     "density_coverage": (DensityCoverage, REAL, GENERATED),
     "copying": (lambda: Copying(REAL.flip(0) + 0.3), REAL, GENERATED),
+    "inception_score": (lambda: InceptionScore(3, 2), REAL, GENERATED),
+    "class_accuracy": (ClassAccuracy, REAL[..., 0] > 3, GENERATED[..., 0] > 3),
+    "modes": (lambda: ModeCoverage(REAL[:5, 0], *torch.full((2, 5), 0.4)), REAL, GENERATED[:, :1]),
+    "wasserstein2": (Wasserstein2, REAL, GENERATED),
+    "sliced_wasserstein": (SlicedWasserstein, REAL, GENERATED),
+    "energy_distance": (EnergyDistance, REAL, GENERATED),
 }
 SHARES = {"one": [(47, 41)], "uneven": [(37, 22), (10, 19)], "empty": [(30, 41), (17, 0)]}
 """By name, how many real and generated samples each rank has; in batches of 8."""

@@ -117,7 +117,8 @@ def test_other_shapes_are_rejected(metric: Metric, x: Tensor, real: bool) -> Non
 def test_classes_are_needed() -> None:
     for metric in (InceptionScore, ClassAccuracy):
         assert metric.of(Known(8)) is None
-    assert isinstance(ClassAccuracy.of(Known(8, classes=10)), ClassAccuracy)
+    assert isinstance(ClassAccuracy.of(Known(8, classes=10, asked=True)), ClassAccuracy)
+    assert ClassAccuracy.of(Known(8, classes=10)) is None
     score = InceptionScore.of(Known(8, members=3, classes=10))
     assert score is not None
     assert score.probabilities.shape == (3, 10)
