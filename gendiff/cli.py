@@ -137,7 +137,7 @@ def sample_command(args: Any) -> None:
         raise UserError(f"-n: {args.n}; at least 1.")
     import torch
 
-    from gendiff.build import load
+    from gendiff.model import load
     from gendiff.report.save import check_output, save_samples
 
     check_output(args.output)

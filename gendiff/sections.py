@@ -42,7 +42,7 @@ class EvaluationConfig:
     """Independent sample sets a point; a single one takes its interval from its tenths."""
     batch_size: int = 512
     """Samples drawn at a time."""
-    watch_times: int = 4
+    watch_times: int = 3
     """Times in training that samples are watched for collapse and copies; 0 never."""
 
     @property

@@ -43,6 +43,7 @@ ORDER = [
     "config",
     "checkpoint",
     "build",
+    "model",
     "tracking",
     "report",
     "evaluation",

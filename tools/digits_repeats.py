@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from gendiff import cli
-from gendiff.evaluate import interval
+from gendiff.evaluation.intervals import half_width
 from gendiff.pipeline.shipped import shipped_folder
 
 EVALUATOR = "digits_classifier"
@@ -42,7 +42,9 @@ def figures(run: Path) -> dict[tuple[str, int], dict[str, float]]:
     entries: list[dict[str, Any]] = []
     for path in sorted(run.glob("*/evaluation.json")):
         entries += json.loads(path.read_text())
-    floor = next(e["floor"]["frechet_distance"] for e in entries if "floor" in e)
+    record = json.loads(next(run.glob("reference-*/reference.json")).read_text())
+    (floors,) = record["floors"].values()
+    floor = floors["frechet_distance"]
     points = [e for e in entries if "nfe" in e]
     best = min(e["frechet_distance"] for e in points if e["model"] == "teacher")
     table = {
@@ -51,6 +53,8 @@ def figures(run: Path) -> dict[tuple[str, int], dict[str, float]]:
             "to teacher": e["frechet_distance"] / best,
             "to floor": e["frechet_distance"] / floor,
             "kernel": e["kernel_distance"],
+            "precision %": 100 * e["precision"],
+            "recall %": 100 * e["recall"],
             "accuracy %": 100 * e["class_accuracy"],
         }
         for e in points
@@ -61,8 +65,8 @@ def figures(run: Path) -> dict[tuple[str, int], dict[str, float]]:
 
 def spread(values: list[float]) -> str:
     """Mean and 95 % interval of the mean."""
-    half = interval("it", values).get("it_interval")
-    return f"{statistics.fmean(values):.2f}" + (f" ± {half:.2f}" if half is not None else "")
+    half = f" ± {half_width(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2f}{half}"
 
 
 def main() -> None:
@@ -77,7 +81,8 @@ def main() -> None:
         if code:
             sys.exit(code)
         runs.append(figures(folder))
-    columns = ["distance", "to teacher", "to floor", "kernel", "accuracy %"]
+    columns = ["distance", "to teacher", "to floor", "kernel", "precision %", "recall %"]
+    columns += ["accuracy %"]
     print(f"| model | NFE | {' | '.join(columns)} |\n|{' --- |' * (2 + len(columns))}")
     for model, nfe in runs[0]:
         rows = [run[model, nfe] for run in runs]

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 import gendiff
-from gendiff.evaluate import Point, Reference, evaluate_point
+from gendiff.evaluation.points import Point, draw, summarise
+from gendiff.evaluation.reference import Reference
 from gendiff.sampling import Rehearsal
 from gendiff.storage import write_json
 
@@ -96,12 +97,14 @@ def evaluate(run: Path, draws: int) -> list[dict[str, Any]]:
     kept = run / "samplers.json"
     entries = json.loads(kept.read_text()) if kept.is_file() else []
     model = gendiff.load(run / "teacher")
-    reference = Reference(model.run.data, run / "digits_classifier")
+    reference, names = Reference(model.run, run), ["frechet_distance", "kernel_distance"]
     points = asked(model)
     for number, (sampler, steps) in enumerate(points):
         if any((e["sampler"], e["steps"], e["draws"]) == (sampler, steps, draws) for e in entries):
             continue
-        entry = evaluate_point(model, reference, Point(sampler, steps, 0.0), draws)
+        point = Point("ema", sampler, steps, 0.0)
+        drawn = [draw(model, reference, point, i, names, draws == 1) for i in range(draws)]
+        entry = summarise(point, drawn, reference.samples)
         print(f"{number + 1}/{len(points)}", sampler, steps, entry["frechet_distance"], flush=True)
         entries.append(entry)
         write_json(kept, entries)

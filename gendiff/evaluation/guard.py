@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from gendiff.build import Model
 from gendiff.config import RunConfig
 from gendiff.evaluation.points import SEED
 from gendiff.evaluation.reference import Reference
 from gendiff.evaluation.sight import Sight, measure
+from gendiff.model import Model
 
 SAMPLES = 256
 """Samples a look: enough to tell collapse, cheap beside the batches between two looks."""

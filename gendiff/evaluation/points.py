@@ -11,10 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from gendiff import registry
-from gendiff.build import Model
 from gendiff.evaluation.cost import Memory
 from gendiff.evaluation.intervals import leaving_out, over_draws
 from gendiff.evaluation.reference import Reference
+from gendiff.model import Model
 
 SEED = 2**20
 """First sampling seed of evaluations, away from those a user is likely to look at."""

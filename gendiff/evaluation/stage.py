@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from gendiff.build import Model, load
 from gendiff.config import RunConfig
 from gendiff.errors import UserError
 from gendiff.evaluation.entries import Entry, Marks, points_of, read_entries
 from gendiff.evaluation.points import Point, draw, summarise
 from gendiff.evaluation.reference import Reference
 from gendiff.evaluation.trajectory import straightness
+from gendiff.model import Model, load
 from gendiff.progress import Reporter
 from gendiff.ranks import Ranks
 from gendiff.report.grid import save_grid, save_scatter

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gendiff.build import Model
 from gendiff.denoiser import along
 from gendiff.evaluation.points import SEED
 from gendiff.evaluation.sight import alone
 from gendiff.guidance import guide
 from gendiff.metrics import Straightness
+from gendiff.model import Model
 from gendiff.paths import Linear
 from gendiff.seeding import sample_noise
 

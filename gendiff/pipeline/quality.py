@@ -6,12 +6,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from gendiff.build import check_done, load, read_run
+from gendiff.build import check_done, read_run
 from gendiff.config import RunConfig, check
 from gendiff.errors import UserError
 from gendiff.evaluation.entries import Entry, Marks, metrics_of, points_of, read_entries
 from gendiff.evaluation.reference import Reference, describe, digest_of
 from gendiff.evaluation.stage import check_points, evaluate_stage
+from gendiff.model import load
 from gendiff.pipeline.stages import Pipeline, Stage
 from gendiff.progress import Reporter
 from gendiff.ranks import Ranks
