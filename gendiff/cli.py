@@ -164,6 +164,8 @@ def evaluate_command(args: Any) -> None:
     from gendiff.signals import Stop
     from gendiff.storage import write_json
 
+    if args.output and args.output.suffix != ".json":
+        raise UserError(f"-o: {args.output}: points are written as .json.")
     asked = {
         "steps": args.steps,
         "samplers": args.sampler,

@@ -212,10 +212,10 @@ def check_evaluation(run: RunConfig, where: str) -> None:
     for key, allowed in named.items():
         for name in getattr(asked, key):
             if name not in allowed:
-                raise UserError(
-                    f"{where}: evaluation.{key}: {name!r}; takes {', '.join(allowed)}."
-                    f"{did_you_mean(name, allowed)}"
-                )
+                hint = did_you_mean(name, allowed)
+                raise UserError(f"{where}: evaluation.{key}: unknown {name!r}.{hint}")
+    if asked.weights and (asked.stage or not asked.extractor):
+        raise UserError(f"{where}: evaluation.weights: only a pretrained extractor takes them.")
     if asked.extractor and not asked.stage:
         try:
             check_extractor(asked.extractor, asked.weights)

@@ -116,6 +116,11 @@ def test_sample_mistakes(refuse, model, tmp_path, monkeypatch, words, message):
     [
         (["--steps", "0"], "evaluation.steps: 0"),
         (["--sampler", "x"], "evaluation.samplers: no sampler 'x'"),
+        (["--role", "critic"], "evaluation.roles: unknown 'critic'. Allowed: ema, student"),
+        (["--metric", "recal"], "evaluation.metrics: unknown 'recal'"),
+        (["--samples", "1"], "evaluation.samples: 1 is too small"),
+        (["--samples", "100000"], "evaluation.samples: 100000; "),
+        (["-o", "x.png"], "-o: x.png: points are written as .json"),
     ],
 )
 def test_evaluate_mistakes(refuse, model, words, message):

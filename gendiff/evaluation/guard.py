@@ -44,19 +44,18 @@ class Guard:
         say: Callable[[str], None],
     ) -> None:
         times = run.evaluation.watch_times if run.evaluation.steps and method.samplers else 0
-        self.steps = {method.max_steps * (i + 1) // times for i in range(times)}
+        steps = {method.max_steps * (i + 1) // times for i in range(times)}
+        self.steps = {step for step in steps if step > method.batches_done}
         self.model, self.say = Model(run, method, method.speaker), say
-        self.open = lambda: Reference(run, run_folder, device)
-        self.reference: Reference | None = None
+        if self.steps:  # now, as what is wrong with it should not end a training half-way
+            self.reference = Reference(run, run_folder, device)
+            self.real = self._measure(self.reference.train.rows(slice(SAMPLES)))
 
     def look(self) -> dict[str, float]:
         """Figures to log if a look is due after this batch; empty otherwise."""
         method = self.model.method
         if method.batches_done not in self.steps:
             return {}
-        if self.reference is None:
-            self.reference = self.open()
-            self.real = self._measure(self.reference.train.rows(slice(SAMPLES)))
         real, rows = self.reference.held_out, slice(SAMPLES)
         labels = real.labels[rows]
         drawn = self.model.batches(
@@ -73,7 +72,6 @@ class Guard:
         return {f"watch/{name}": value for name, value in figures.items()}
 
     def _measure(self, generated: Sight) -> dict[str, float]:
-        assert self.reference is not None
         reference = self.reference
         real = reference.held_out.rows(slice(SAMPLES))
         return measure(METRICS, reference.known, real, generated, reference.device)

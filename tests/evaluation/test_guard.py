@@ -52,9 +52,10 @@ def watch(model, rows, batches_done=4):
     """What the guard says of samples, and what it logs."""
     run, said = read_run(model), []
     run.evaluation.steps.append(2)
-    method = Drawn(rows, batches_done)
+    method = Drawn(rows, 0)
     method.path = build_method(run).path
     guard = Guard(run, model.parent, method, torch.device("cpu"), said.append)
+    method.batches_done = batches_done
     return said, guard.look()
 
 
