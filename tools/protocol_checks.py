@@ -47,7 +47,7 @@ def coverage(model: Any, reference: Reference, names: list[str], repeats: int) -
     single = []
     for sight in sights[:repeats]:
         single.append(
-            leaving_out(lambda rows, s=sight: reference.measure(names, s.rows(rows)), len(labels))
+            leaving_out(lambda rows, s=sight: reference.measure(names, s.rows(rows)), labels)
         )
     for name in FIGURES:
         values = [draw[name] for draw in draws]

@@ -29,7 +29,7 @@ def over_draws(draws: Sequence[Figures]) -> Figures:
     return {name: half_width([draw[name] for draw in draws]) for name in draws[0]}
 
 
-def leaving_out(figures: Callable[[Tensor], Figures], n: int) -> Figures:
+def leaving_out(figures: Callable[[Tensor], Figures], strata: Tensor) -> Figures:
     """Half width by figure from one draw of n samples: the jackknife over ten groups.
 
     Efron & Tibshirani 1993, "An Introduction to the Bootstrap", Section 11.5. Not the bootstrap:
@@ -38,9 +38,12 @@ def leaving_out(figures: Callable[[Tensor], Figures], n: int) -> Figures:
 
     Args:
         figures: of the samples at these indices, (m,).
+        strata: (n,), what is the same in every draw, e.g. the labels asked for: each group has an
+            equal share of every value.
     """
-    index = torch.arange(n)
-    values = [figures(index[index % GROUPS != group]) for group in range(GROUPS)]
+    group = torch.empty(len(strata), dtype=torch.long)
+    group[strata.argsort(stable=True)] = torch.arange(len(strata)) % GROUPS
+    values = [figures((group != left_out).nonzero()[:, 0]) for left_out in range(GROUPS)]
     t = float(student_t.ppf(0.975, GROUPS - 1))
     return {
         name: t * (GROUPS - 1) / math.sqrt(GROUPS) * statistics.stdev(v[name] for v in values)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gendiff import registry
@@ -77,7 +78,8 @@ def draw(
         record["figures"] = reference.measure(names, seen)
         if alone:
             record["intervals"] = leaving_out(
-                lambda rows: reference.measure(names, seen.rows(rows)), len(labels)
+                lambda rows: reference.measure(names, seen.rows(rows)),
+                labels if model.conditional else torch.zeros_like(labels),
             )
     return record
 

@@ -25,8 +25,16 @@ def test_a_single_draw_has_no_spread_of_its_own():
 def test_leaving_out_of_a_mean_is_the_interval_of_its_groups():
     x = torch.randn(200, dtype=torch.float64)
     groups = [float(x[group::GROUPS].mean()) for group in range(GROUPS)]
-    width = leaving_out(lambda rows: {"mean": float(x[rows].mean())}, len(x))["mean"]
+    same = torch.zeros(len(x)).long()
+    width = leaving_out(lambda rows: {"mean": float(x[rows].mean())}, same)["mean"]
     assert width == pytest.approx(half_width(groups), rel=1e-9)
+
+
+def test_leaving_out_keeps_the_shares_of_labels():
+    labels = torch.randint(3, (600,))
+    x = 10.0 * labels + torch.randn(600)  # of labels that every draw has: not what varies
+    width = leaving_out(lambda rows: {"mean": float(x[rows].mean())}, labels)["mean"]
+    assert 0.4 < width / (2.26 / 600**0.5) < 1.8
 
 
 def frechet(real, generated):
@@ -46,7 +54,7 @@ def test_intervals_cover_the_mean_of_many_repeats(single):
     for five, sets in zip(figures, draws, strict=True):
         if single:
             x = sets[0]
-            half = leaving_out(lambda rows, x=x: frechet(real, x[rows]), n)["distance"]
+            half = leaving_out(lambda rows, x=x: frechet(real, x[rows]), torch.zeros(n))["distance"]
             centre = five[0]["distance"]
         else:
             half = over_draws(five)["distance"]
