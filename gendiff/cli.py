@@ -56,10 +56,10 @@ def parser() -> Parser:
     )
 
     evaluate = add("evaluate", evaluate_command, "quality against NFE of finished stages")
-    evaluate.add_argument("models", nargs="+", type=Path, metavar="MODEL")
+    evaluate.add_argument("models", nargs="+", type=Path, metavar="MODEL", help="a stage folder")
     evaluate.add_argument("--steps", type=integers, help="e.g. 1,2,4,8")
     evaluate.add_argument("--sampler", action="append", help="may be given several times")
-    evaluate.add_argument("--guidance", type=float, action="append", metavar="W")
+    evaluate.add_argument("--guidance", type=float, action="append", metavar="W", help="weight")
     evaluate.add_argument("--role", action="append", help="whose weights (default: the average)")
     evaluate.add_argument("--metric", action="append", help="one of them (default: all)")
     evaluate.add_argument("--samples", type=int, help="samples a draw (default: as held out)")
@@ -74,14 +74,16 @@ def parser() -> Parser:
 
 
 def parse(words: Sequence[str] | None) -> Any:
-    """Arguments, overrides allowed before and after options."""
+    """Arguments, overrides and models allowed before and after options."""
     args, rest = parser().parse_known_args(words)
-    overrides: list[str] | None = getattr(args, "overrides", None)
-    odd = next((word for word in rest if overrides is None or word.startswith("-")), None)
+    words_allowed = next((name for name in ("overrides", "models") if name in args), None)
+    odd = next((word for word in rest if not words_allowed or word.startswith("-")), None)
     if odd:
         raise UserError(f"{odd}: no such option or argument of gendiff {args.command}.")
-    if rest:
-        args.overrides = [*(overrides or []), *rest]
+    if rest and words_allowed == "overrides":
+        args.overrides = [*args.overrides, *rest]
+    elif rest:
+        args.models = [*args.models, *map(Path, rest)]
     return args
 
 
@@ -211,7 +213,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"gendiff: {error}", file=sys.stderr)
         return 2
     except (Interrupted, KeyboardInterrupt) as error:
-        print(f"gendiff: {error or 'interrupted'}; run again to go on.", file=sys.stderr)
+        print(f"gendiff: {str(error) or 'interrupted'}; run again to go on.", file=sys.stderr)
         return 75
     except BrokenPipeError:  # the reader, e.g. head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

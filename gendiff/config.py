@@ -51,6 +51,13 @@ class RunConfig:
     def method_class(self) -> Any:
         return registry.lookup("methods", self.method.name)
 
+    @property
+    def conditional(self) -> bool:
+        """Whether the network that samples takes labels."""
+        cls = self.method_class
+        network = self.networks.get(cls.averages.get(cls.speaker, cls.speaker))
+        return "label" in getattr(network, "conditions", {})
+
     def make_path(self) -> Any:
         """The noise path of the student."""
         values = {k: v for k, v in dataclasses.asdict(self.path).items() if k != "name"}
@@ -238,7 +245,8 @@ def check_evaluation(run: RunConfig, where: str) -> None:
             method.sampling(run.method, run.make_path(), text, count)
         except ValueError as error:
             key = "samplers" if asked.samplers else "steps"
-            raise UserError(f"{where}: evaluation.{key}: {error}".rstrip(".") + ".") from None
+            message = f"{where}: evaluation.{key}: {error}".rstrip(".")
+            raise UserError(message if message.endswith("?") else f"{message}.") from None
 
 
 def to_plain(run: RunConfig) -> dict[str, Any]:

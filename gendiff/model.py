@@ -41,8 +41,7 @@ class Model:
     @property
     def conditional(self) -> bool:
         """Whether the network that samples takes labels."""
-        network = self.run.networks[owner(type(self.method), self.role)]
-        return "label" in getattr(network, "conditions", {})
+        return self.run.conditional
 
     @property
     def default_steps(self) -> int:

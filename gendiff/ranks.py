@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -48,12 +49,13 @@ class Ranks:
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """The ranks that torchrun or SLURM's ``torchrun`` started, joined for as long as it lasts."""
+    """The ranks that torchrun started, joined for as long as the block runs."""
     world = int(os.environ.get("WORLD_SIZE", 1))
     if world == 1:
         yield Ranks()
         return
-    dist.init_process_group("gloo")  # rows meet on the CPU
+    # rows meet on the CPU; the others wait while the first one measures
+    dist.init_process_group("gloo", timeout=timedelta(hours=12))
     try:
         yield Ranks(dist.get_rank(), world, int(os.environ.get("LOCAL_RANK", 0)))
     finally:

@@ -86,7 +86,7 @@ def write_text(path: Path, text: str) -> str:
 
 def write_json(path: Path, value: Any) -> str:
     """Atomic write of indented JSON; returns its SHA-256."""
-    return write_text(path, json.dumps(value, indent=2, sort_keys=False) + "\n")
+    return write_text(path, json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

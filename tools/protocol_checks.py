@@ -87,7 +87,7 @@ def faults(model: Any, reference: Reference, names: list[str]) -> None:
         "noise of 0.3": x + 0.3 * noise,
         "teacher, 2 steps: blurred": model.sample(n, 2, labels=labels, seed=1),
     }
-    floor = reference.floor(names)
+    floor = reference.floor(names, True)
     print(f"\n| set | {' | '.join(FIGURES)} |\n| --- |{' ---: |' * len(FIGURES)}")
     print(
         f"| real halves | {' | '.join(f'{floor[f]:.3g}' if f in floor else '' for f in FIGURES)} |"

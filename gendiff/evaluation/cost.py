@@ -40,6 +40,7 @@ class Memory:
         if not self.watching:
             return
         if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # sampling is over, for a clock read after this
             peak = torch.cuda.max_memory_allocated(self.device) / 1e6
         else:
             lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())

@@ -15,6 +15,8 @@ from gendiff.evaluation.reference import describe, digest_of
 from gendiff.storage import read_json
 
 Entry = dict[str, Any]
+KEYS = {*("role", "sampler", "steps", "guidance"), *("weights", "reference", "metrics", "each")}
+"""What tells which point an entry is of, and what it was computed from."""
 
 
 def points_of(run: RunConfig) -> list[Point]:
@@ -64,9 +66,9 @@ class Marks:
         self.reference = digest_of(describe(run, folder.resolve().parent))
 
     def of(self, point: Point) -> Entry:
-        """The marks of an entry of the point."""
+        """The marks of a new entry of the point."""
         return {
-            "weights": self.digests[f"weights/{point.role}.safetensors"],
+            "weights": self._weights(point),
             "reference": self.reference,
             "metrics": self.metrics,
         }
@@ -76,16 +78,23 @@ class Marks:
         return {
             place(entry): entry
             for entry in entries
-            if "each" in entry and self.of(place(entry)).items() <= entry.items()
+            if self._true(entry)
+            and entry["reference"] == self.reference
+            and set(self.metrics) <= set(entry["metrics"])
         }
 
     def kept(self, entries: list[Entry], point: Point) -> list[Entry]:
-        """Entries that stay beside a new one of the point: not those that it supersedes."""
-        marks = self.of(point)
+        """Entries that stay beside a new one of the point: of other points or references."""
         return [
             entry
             for entry in entries
-            if "each" not in entry  # of an older version, or the evaluator's own
-            or place(entry) != point
-            or (entry["weights"] == marks["weights"] and entry["reference"] != self.reference)
+            if self._true(entry) and (place(entry) != point or entry["reference"] != self.reference)
         ]
+
+    def _true(self, entry: Entry) -> bool:
+        """Whether an entry is whole, and of the weights as they are now."""
+        whole = set(entry) >= KEYS
+        return whole and entry["weights"] == self._weights(place(entry))
+
+    def _weights(self, point: Point) -> str | None:
+        return self.digests.get(f"weights/{point.role}.safetensors")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gendiff.config import RunConfig
 from gendiff.evaluation.points import SEED
 from gendiff.evaluation.reference import Reference
 from gendiff.evaluation.sight import Sight, measure
 from gendiff.model import Model
+from gendiff.seeding import key
 
 SAMPLES = 256
-"""Samples a look: enough to tell collapse, cheap beside the batches between two looks."""
+"""Samples a look: enough to tell collapse."""
 METRICS = ("precision_recall", "copying")
 COLLAPSE = 0.5
 """Share of the recall of real data below which samples have likely collapsed."""
@@ -49,15 +52,16 @@ class Guard:
         self.model, self.say = Model(run, method, method.speaker), say
         if self.steps:  # now, as what is wrong with it should not end a training half-way
             self.reference = Reference(run, run_folder, device)
-            self.real = self._measure(self.reference.train.rows(slice(SAMPLES)))
+            self.rows = some(self.reference.held_out)
+            self.real = self._measure(self.reference.train.rows(some(self.reference.train)))
+            self.told: set[str] = set()
 
     def look(self) -> dict[str, float]:
         """Figures to log if a look is due after this batch; empty otherwise."""
         method = self.model.method
         if method.batches_done not in self.steps:
             return {}
-        real, rows = self.reference.held_out, slice(SAMPLES)
-        labels = real.labels[rows]
+        labels = self.reference.held_out.labels[self.rows]
         drawn = self.model.batches(
             0,
             len(labels),
@@ -66,6 +70,9 @@ class Guard:
             seed=SEED,
         )
         seen = self.reference.look((x, labels[first : first + len(x)]) for first, x in drawn)
+        if seen.broken:
+            self._tell("samples that are not finite")
+            return {}
         figures = self._measure(seen)
         if 2 * method.batches_done >= method.max_steps:
             self._judge(figures)
@@ -73,19 +80,28 @@ class Guard:
 
     def _measure(self, generated: Sight) -> dict[str, float]:
         reference = self.reference
-        real = reference.held_out.rows(slice(SAMPLES))
-        return measure(METRICS, reference.known, real, generated, reference.device)
+        real = reference.held_out.rows(self.rows)
+        known = replace(reference.known, samples=min(len(real.labels), len(generated.labels)))
+        return measure(METRICS, known, real, generated, reference.device)
 
     def _judge(self, figures: dict[str, float]) -> None:
-        recall, real, ratio = figures["recall"], self.real["recall"], figures["nearest_ratio"]
-        step = self.model.method.batches_done
+        recall, real = figures.get("recall", 1.0), self.real.get("recall", 0.0)
         if recall < COLLAPSE * real:
-            self.say(
-                f"  step {step}: recall {recall:.2f}, where real data have {real:.2f}: "
-                f"the samples may have collapsed"
-            )
+            self._tell("the samples may have collapsed", f"recall {recall:.2f}, of data {real:.2f}")
+        ratio = figures.get("nearest_ratio", 1.0)
         if ratio < COPYING:
-            self.say(
-                f"  step {step}: samples lie {ratio:.2f} times as far from the training data as "
-                f"held-out data do: they may be copies"
-            )
+            far = f"{ratio:.2f} times as far from the training data as held-out data are"
+            self._tell("the samples may be copies", far)
+
+    def _tell(self, what: str, why: str = "") -> None:
+        """Say it, once."""
+        if what not in self.told:
+            step = self.model.method.batches_done
+            self.say(f"  step {step}: {what}" + (f": {why}" if why else ""))
+        self.told.add(what)
+
+
+def some(sight: Sight) -> Tensor:
+    """Indices of some samples, the same every time, whatever order the data are in."""
+    generator = torch.Generator().manual_seed(key("guard"))
+    return torch.randperm(len(sight.labels), generator=generator)[:SAMPLES]

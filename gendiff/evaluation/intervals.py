@@ -26,10 +26,16 @@ def over_draws(draws: Sequence[Figures]) -> Figures:
     """Half width by figure, over independent draws; nothing for a single one."""
     if len(draws) < 2:
         return {}
-    return {name: half_width([draw[name] for draw in draws]) for name in draws[0]}
+    return {name: half_width(values) for name, values in in_all(draws).items()}
 
 
-def leaving_out(figures: Callable[[Tensor], Figures], strata: Tensor) -> Figures:
+def in_all(draws: Sequence[Figures]) -> dict[str, list[float]]:
+    """The values of every figure that all of some draws have."""
+    names = [name for name in draws[0] if all(name in draw for draw in draws)]
+    return {name: [draw[name] for draw in draws] for name in names}
+
+
+def leaving_out(figures: Callable[[Tensor], Figures], n: int) -> Figures:
     """Half width by figure from one draw of n samples: the jackknife over ten groups.
 
     Efron & Tibshirani 1993, "An Introduction to the Bootstrap", Section 11.5. Not the bootstrap:
@@ -37,15 +43,11 @@ def leaving_out(figures: Callable[[Tensor], Figures], strata: Tensor) -> Figures
     estimated from.
 
     Args:
-        figures: of the samples at these indices, (m,).
-        strata: (n,), what is the same in every draw, e.g. the labels asked for: each group has an
-            equal share of every value.
+        figures: of the samples at these indices, (m,), and of the real ones that they are paired
+            with by their labels: so the width is also that of another reference.
     """
-    group = torch.empty(len(strata), dtype=torch.long)
-    group[strata.argsort(stable=True)] = torch.arange(len(strata)) % GROUPS
-    values = [figures((group != left_out).nonzero()[:, 0]) for left_out in range(GROUPS)]
+    index = torch.arange(n)
+    values = [figures(index[index % GROUPS != group]) for group in range(GROUPS)]
     t = float(student_t.ppf(0.975, GROUPS - 1))
-    return {
-        name: t * (GROUPS - 1) / math.sqrt(GROUPS) * statistics.stdev(v[name] for v in values)
-        for name in values[0]
-    }
+    scale = t * (GROUPS - 1) / math.sqrt(GROUPS)
+    return {name: scale * statistics.stdev(left) for name, left in in_all(values).items()}

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gendiff import registry
 from gendiff.evaluation.cost import Memory
-from gendiff.evaluation.intervals import leaving_out, over_draws
+from gendiff.evaluation.intervals import in_all, leaving_out, over_draws
 from gendiff.evaluation.reference import Reference
 from gendiff.model import Model
 
@@ -29,6 +28,10 @@ class Point:
     sampler: str
     steps: int
     guidance: float
+
+    def __str__(self) -> str:
+        guided = f", guidance {self.guidance:g}" if self.guidance else ""
+        return f"{self.role}, {self.sampler}, {self.steps} steps{guided}"
 
 
 def draw(
@@ -62,31 +65,34 @@ def draw(
             seed=SEED + number,
         )
         for start, x in drawn:
-            batches, seconds = batches + 1, seconds + time.perf_counter() - begun
             memory.look()
+            batches, seconds = batches + 1, seconds + time.perf_counter() - begun
             yield x, labels[start : start + len(x)]
             memory.reset()
             begun = time.perf_counter()
 
     seen = reference.look(sampled())
     record: dict[str, Any] = {
-        "nfe": (model.nfe - calls) // max(batches, 1),
+        "nfe": (model.nfe - calls) // batches,
+        "device": reference.device.type,
+        "processes": ranks.world,
         "seconds": round(seconds, 4),
         "peak_memory_mb": memory.peak_mb,
     }
-    if ranks.first:
+    if ranks.first and seen.broken:
+        record |= {"broken": seen.broken, "figures": {}}
+    elif ranks.first:
         record["figures"] = reference.measure(names, seen)
         if alone:
             record["intervals"] = leaving_out(
-                lambda rows: reference.measure(names, seen.rows(rows)),
-                labels if model.conditional else torch.zeros_like(labels),
+                lambda rows: reference.measure(names, seen.rows(rows), rows), len(labels)
             )
     return record
 
 
 def summarise(point: Point, draws: list[dict[str, Any]], samples: int) -> dict[str, Any]:
     """The entry of a point from its draws: means, intervals, cost; ``each`` keeps the draws."""
-    figures = [one["figures"] for one in draws]
+    figures = [one["figures"] for one in draws if "broken" not in one]
     entry: dict[str, Any] = {
         "role": point.role,
         "sampler": point.sampler,
@@ -96,14 +102,19 @@ def summarise(point: Point, draws: list[dict[str, Any]], samples: int) -> dict[s
         "samples": samples,
         "draws": len(draws),
     }
+    if len(figures) < len(draws):  # one draw that failed spoils the point
+        entry["broken"] = sum(one.get("broken", 0) for one in draws)
+        figures = []
     widths = over_draws(figures) or draws[0].get("intervals", {})
-    for name in figures[0]:
-        entry[name] = statistics.fmean(f[name] for f in figures)
+    for name, values in in_all(figures).items() if figures else ():
+        entry[name] = statistics.fmean(values)
         if name in widths:
             entry[f"{name}_interval"] = widths[name]
-    seconds = sum(one["seconds"] for one in draws)
-    entry["images_per_second"] = round(len(draws) * samples / seconds, 1)
-    peaks = [one["peak_memory_mb"] for one in draws if one["peak_memory_mb"] is not None]
+    where = [(one["device"], one["processes"]) for one in draws]
+    alike = [one for one, here in zip(draws, where, strict=True) if here == where[-1]]
+    seconds = sum(one["seconds"] for one in alike)
+    entry["images_per_second"] = round(len(alike) * samples / max(seconds, 1e-9), 1)
+    peaks = [one["peak_memory_mb"] for one in alike if one["peak_memory_mb"] is not None]
     if peaks:
         entry["peak_memory_mb"] = max(peaks)
     return {**entry, "each": draws}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import statistics
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from gendiff.build import check_done, load_evaluator
 from gendiff.config import RunConfig
 from gendiff.data.base import collate
 from gendiff.errors import UserError
-from gendiff.evaluation.intervals import over_draws
+from gendiff.evaluation.intervals import GROUPS, in_all, over_draws
 from gendiff.evaluation.sight import Batches, Sight, look, measure
 from gendiff.extractors import make_extractor
 from gendiff.extractors.points import Points
@@ -70,6 +71,10 @@ class Reference:
         self.samples = run.evaluation.samples or count
         if self.samples > count:
             raise UserError(f"evaluation.samples: {self.samples}; {count} are held out.")
+        if self.samples < self.ranks.world:
+            raise UserError(
+                f"{self.samples} samples do not split over {self.ranks.world} processes."
+            )
         self.extractor = open_extractor(run, run_folder, self.device)
         self.of = describe(run, run_folder)
         self.digest = digest_of(self.of)
@@ -83,7 +88,7 @@ class Reference:
             members=features.shape[1],
             classes=0 if logits is None else logits.shape[2],
             asked=run.evaluation.stage is not None,
-            samples=self.samples,
+            samples=self.samples * (GROUPS - 1) // GROUPS,
             points=run.evaluation.extractor is None,
             modes=mixture and (mixture.means, mixture.stds, mixture.weights),
             train=self.train.features,
@@ -126,29 +131,37 @@ class Reference:
         """What the extractor sees in this rank's batches, joined with the other ranks'."""
         return look(self.extractor, batches, self.device, self.ranks)
 
-    def measure(self, names: Sequence[str], generated: Sight) -> dict[str, float]:
-        """Figures of generated samples against the held-out half."""
-        return measure(names, self.known, self.held_out, generated, self.device)
+    def measure(
+        self, names: Sequence[str], generated: Sight, rows: Any = slice(None)
+    ) -> dict[str, float]:
+        """Figures of generated samples against the held-out half, or these rows of it."""
+        return measure(names, self.known, self.held_out.rows(rows), generated, self.device)
 
-    def floor(self, names: Sequence[str]) -> dict[str, float]:
-        """What real data reach against real data, with intervals.
+    def floor(self, names: Sequence[str], labelled: bool) -> dict[str, float]:
+        """What real data reach against real data.
 
-        The mean over random halves of all rows, each half as large as the held-out one and with
-        its labels in equal shares, as the samples of a model have them. Halves mix the rows that
-        an evaluator was trained on with those it was not.
+        The mean over random halves of all rows, as large as the held-out one (``samples``, less
+        where there are too few rows). Halves mix the rows that an evaluator was trained on with
+        those it was not. The intervals are over partitions of the same data: another data set may
+        differ by more.
+
+        Args:
+            labelled: the halves are alike in their labels, as the samples of a model that is
+                given labels are to the held-out half.
         """
         record = read_json(self.folder / "reference.json")
-        asked = " ".join(names)
+        asked = " ".join([*names, *(["labelled"] if labelled else [])])
         if asked not in record["floors"]:
             rows = self.held_out.joined(self.train)
+            useful = [name for name in names if name not in UNFLOORED]
             draws = []
             for number in range(PARTITIONS):
-                one, other = halves_of(rows.labels, self.samples, number)
-                useful = [name for name in names if name not in UNFLOORED]
-                draws.append(
-                    measure(useful, self.known, rows.rows(one), rows.rows(other), self.device)
-                )
-            means = {name: sum(d[name] for d in draws) / len(draws) for name in draws[0]}
+                labels = rows.labels if labelled else torch.zeros_like(rows.labels)
+                one, other = halves_of(labels, self.samples, number)
+                known = replace(self.known, samples=min(self.known.samples, len(other)))
+                draws.append(measure(useful, known, rows.rows(one), rows.rows(other), self.device))
+            means: dict[str, float] = {"samples": len(other)}
+            means |= {name: statistics.fmean(values) for name, values in in_all(draws).items()}
             widths = {f"{name}_interval": half for name, half in over_draws(draws).items()}
             record["floors"][asked] = {**means, **widths}
             write_json(self.folder / "reference.json", record)

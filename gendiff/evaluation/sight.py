@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,11 @@ class Sight:
     features: Tensor
     logits: Tensor | None
     labels: Tensor
+
+    @property
+    def broken(self) -> int:
+        """Samples whose features are not finite."""
+        return int((~self.features.isfinite().flatten(1).all(1)).sum())
 
     @property
     def hits(self) -> Tensor | None:
@@ -51,11 +57,14 @@ def look(extractor: Any, batches: Batches, device: torch.device, ranks: Ranks) -
 
     Only features are kept, so that samples need not fit into memory.
     """
-    seen = [(*extractor(x.to(device)), labels) for x, labels in batches]
-    features = ranks.gather(torch.cat([features.float().cpu() for features, _, _ in seen]))
-    logits = [part.float().cpu() for _, part, _ in seen if part is not None]
-    labels = ranks.gather(torch.cat([part.cpu() for _, _, part in seen]))
-    return Sight(features, ranks.gather(torch.cat(logits)) if logits else None, labels)
+    seen: dict[str, list[Tensor]] = {"features": [], "logits": [], "labels": []}
+    for x, labels in batches:
+        features, logits = extractor(x.to(device))
+        for name, part in (("features", features), ("logits", logits), ("labels", labels)):
+            if part is not None:
+                seen[name].append(part.cpu())
+    rows = {name: ranks.gather(torch.cat(parts)) for name, parts in seen.items() if parts}
+    return Sight(rows["features"], rows.get("logits"), rows["labels"])
 
 
 def alone() -> bool:
@@ -66,11 +75,11 @@ def alone() -> bool:
 def measure(
     names: Iterable[str], known: Known, real: Sight, generated: Sight, device: torch.device
 ) -> dict[str, float]:
-    """Figures of generated samples against real ones, by all the named metrics that apply."""
+    """Finite figures of generated samples against real ones, by the named metrics that apply."""
     figures: dict[str, float] = {}
     for name in names:
         metric = registry.lookup("metrics", name).of(known)
-        if metric is None:
+        if metric is None or known.samples < metric.least:
             continue
         metric.distributed_available_fn = alone
         metric.to(device)
@@ -78,5 +87,6 @@ def measure(
             metric.update(getattr(sight, metric.sees).to(device), real=is_real)
         value = metric.compute()
         values = value if isinstance(value, dict) else {metric.figures[0]: value}
-        figures |= {key: float(number) for key, number in values.items()}
+        numbers = {key: float(number) for key, number in values.items()}
+        figures |= {key: number for key, number in numbers.items() if math.isfinite(number)}
     return figures

@@ -40,14 +40,14 @@ def evaluate_stage(
     path, marks, points = folder / "evaluation.json", Marks(folder, run), points_of(run)
     entries = ranks.agree(read_entries(path) if ranks.first else None)
     current, asked = marks.current(entries), run.evaluation.draws
-    todo = {p: asked - (current[p]["draws"] if p in current else 0) for p in points}
-    todo = {point: draws for point, draws in todo.items() if draws > 0}
-    cost = sum(point.steps * draws for point, draws in todo.items())
+    have = {p: usable(current[p]["each"], asked) if p in current else [] for p in points}
+    todo = [point for point in points if len(have[point]) < asked]
+    missing = sum(asked - len(have[point]) for point in todo)
     if todo:
         reference = Reference(run, folder.resolve().parent, device, ranks)
         model: Model | None = None
-        with reporter.task(f"{title}: evaluating", cost, verb="evaluated") as task:
-            spent = 0
+        with reporter.task(f"{title}: evaluating", missing, verb="draw") as task:
+            drawn = 0
             for point in todo:
                 if model is None or model.role != point.role:
                     model = load(folder, point.role).to(device)
@@ -56,20 +56,27 @@ def evaluate_stage(
                 if ranks.first:
                     save_samples(model, point, folder)
                     fixed = straight(model, current, point, reference)
-                draws = list(current[point]["each"]) if point in current else []
+                draws = have[point]
                 while len(draws) < asked:
                     names, alone = marks.metrics, asked == 1
                     draws.append(draw(model, reference, point, len(draws), names, alone))
-                    spent += point.steps
-                    task.update(spent)
+                    drawn += 1
+                    task.update(drawn)
                     if ranks.first:
                         entry = summarise(point, draws, reference.samples)
                         name = {"model": folder.resolve().name}
                         current[point] = {**name, **fixed, **entry, **marks.of(point)}
                         entries = [*marks.kept(entries, point), current[point]]
                         write_json(path, entries)
+                if ranks.first and current[point].get("broken"):
+                    reporter.warn(f"{title}: {point}: samples that are not finite: no figures.")
     current = ranks.agree(current)
     return [current[point] for point in points]
+
+
+def usable(draws: list[Entry], asked: int) -> list[Entry]:
+    """The draws to go on from: a single one counts only with an interval of its own."""
+    return [] if asked == len(draws) == 1 and not {"intervals", "broken"} & set(draws[0]) else draws
 
 
 def straight(

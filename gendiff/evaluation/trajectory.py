@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -46,4 +48,5 @@ def straightness(model: Model, labels: Tensor, guidance: float) -> dict[str, flo
     metric = Straightness().to(method.device)
     metric.distributed_available_fn = alone
     metric.update(start, x, -torch.stack(velocities))
-    return {name: float(value) for name, value in metric.compute().items()}
+    figures = {name: float(value) for name, value in metric.compute().items()}
+    return figures if all(map(math.isfinite, figures.values())) else {}

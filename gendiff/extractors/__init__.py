@@ -20,12 +20,13 @@ if TYPE_CHECKING:  # a config is checked without torch
     from gendiff.extractors.base import Extractor
 
 _TIMM = "timm/"
-_NAMES = ("dinov2", "inception")
+NAMES = ("dinov2", "inception")
+"""Beside ``timm/NAME``."""
 
 
 def is_pretrained(name: str) -> bool:
     """Whether a name is that of a network trained elsewhere, and not of a stage."""
-    return name in _NAMES or name.startswith(_TIMM)
+    return name in NAMES or name.startswith(_TIMM)
 
 
 def check_extractor(name: str, weights: str | None) -> None:
@@ -36,7 +37,7 @@ def check_extractor(name: str, weights: str | None) -> None:
             the message begins with the key at fault.
     """
     if not is_pretrained(name):
-        hint = did_you_mean(name, [*_NAMES, "timm/NAME"])
+        hint = did_you_mean(name, [*NAMES, "timm/NAME"])
         raise UserError(f"evaluation.extractor: unknown extractor {name!r}.{hint}")
     if name == "inception" and find_spec("torch_fidelity") is None:
         raise UserError(

@@ -19,7 +19,7 @@ class Known:
         members: M, extractors in an ensemble; 1 for a single one.
         classes: C, of the extractor's logits; 0 where it has none.
         asked: whether these are the classes that samples are asked for.
-        samples: n, how many are compared.
+        samples: the fewest that will be compared, on either side.
         points: whether the features are the data themselves, with no extractor between.
         modes: means (K, F), standard deviations (K,) and weights (K,) of the mixture that the data
             are drawn from; None where it is not known.
@@ -47,6 +47,7 @@ class SampleMetric(Metric):
 
     - ``figures``: names of what it computes. `compute` gives a float64 scalar where there is one,
       else a dict by name.
+    - ``least``: fewest samples a side that it can be computed from.
     - ``sees``: what `update` is given: ``features`` (B, M, F), ``logits`` (B, M, C), or ``hits``
       (B, M), whether each extractor sees the class that was asked for. One extractor's may come
       without the axis of members.
@@ -56,6 +57,7 @@ class SampleMetric(Metric):
     full_state_update = False
 
     figures: ClassVar[tuple[str, ...]]
+    least: int = 1
     sees: ClassVar[Literal["features", "logits", "hits"]] = "features"
 
     @classmethod
@@ -74,8 +76,7 @@ class FeatureMetric(SampleMetric):
     With an ensemble of M extractors each is compared on its own, and the figures are their means.
     """
 
-    least: int = 2
-    """Fewest samples a side."""
+    least = 2
 
     real_features: list[Tensor]
     generated_features: list[Tensor]

@@ -45,6 +45,7 @@ class FrechetDistance(SampleMetric):
     """
 
     figures = ("frechet_distance",)
+    least = 2
     higher_is_better = False
 
     real_moments: Tensor

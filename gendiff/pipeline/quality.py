@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from gendiff.pipeline.stages import Pipeline, Stage
 from gendiff.progress import Reporter
 from gendiff.ranks import Ranks
 from gendiff.report.curve import draw_curve
+from gendiff.report.figures import main_distance
 from gendiff.report.table import markdown_table, show_table
 from gendiff.storage import lock, write_json, write_text
 from gendiff.train import device_of
@@ -64,7 +67,10 @@ def evaluate_models(
         UserError: a folder is no finished stage, or its evaluator has not been trained.
     """
     entries: list[Entry] = []
-    floors: dict[str, dict[str, float]] = {}
+    floors = Floors()
+    folders = list(dict.fromkeys(folders))
+    stages = [folder.name for folder in folders]
+    alike = {name for name in stages if stages.count(name) > 1}
     for folder in folders:
         run = read_run(folder)
         if not run.method_class.samplers:
@@ -78,21 +84,64 @@ def evaluate_models(
         run_folder, device = folder.resolve().parent, device_of(run, ranks.local)
         if run.evaluation.stage:
             check_done(run_folder / run.evaluation.stage)
+        with held(run_folder / ".locks" / folder.resolve().name, ranks):
+            found = evaluate_stage(run, folder, reporter, folder.name, device, ranks)
+        name = {"model": str(folder)} if folder.name in alike else {}
+        entries += [{**entry, **name} for entry in found]
         if ranks.first:
-            with lock(run_folder / ".locks" / folder.resolve().name):
-                entries += evaluate_stage(run, folder, reporter, folder.name, device, ranks)
-            reference = Reference(run, run_folder, device)
-            if reference.digest not in floors:
-                floors[reference.digest] = reference.floor(metrics_of(run))
-        else:
-            evaluate_stage(run, folder, reporter, folder.name, device, ranks)
-    return entries, floors
+            floors.need(run, run_folder)
+    return entries, floors.computed()
+
+
+@contextmanager
+def held(folder: Path, ranks: Ranks) -> Iterator[None]:
+    """The first rank's lock; all ranks learn whether it has it.
+
+    Raises:
+        UserError: another run has it, on every rank.
+    """
+    with ExitStack() as stack:
+        refusal = None
+        if ranks.first:
+            try:
+                stack.enter_context(lock(folder))
+            except UserError as error:
+                refusal = str(error)
+        refusal = ranks.agree(refusal)
+        if refusal:
+            raise UserError(refusal)
+        yield
+
+
+class Floors:
+    """What real data reach, by reference, for all metrics that some stage asks for."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, tuple[RunConfig, Path, set[str]]] = {}
+        self.labelled: set[str] = set()
+
+    def need(self, run: RunConfig, run_folder: Path) -> None:
+        """A stage is measured against its reference by its metrics."""
+        digest = digest_of(describe(run, run_folder))
+        _, _, names = self.asked.setdefault(digest, (run, run_folder, set()))
+        names.update(metrics_of(run))
+        if run.conditional:
+            self.labelled.add(digest)
+
+    def computed(self) -> dict[str, dict[str, float]]:
+        """Figures by reference."""
+        return {
+            digest: Reference(run, run_folder, device_of(run)).floor(
+                sorted(names), digest in self.labelled
+            )
+            for digest, (run, run_folder, names) in self.asked.items()
+        }
 
 
 def write_summary(pipeline: Pipeline, run_folder: Path, reporter: Reporter) -> None:
     """Table and curve of all stages that have figures: ``quality.md``, ``.png`` and ``.svg``."""
     entries: list[Entry] = []
-    floors: dict[str, dict[str, float]] = {}
+    wanted = Floors()
     for name, stage in pipeline.stages.items():
         folder, run = run_folder / name, stage.run
         if not (run.method_class.samplers and (folder / "done.json").is_file()):
@@ -101,23 +150,25 @@ def write_summary(pipeline: Pipeline, run_folder: Path, reporter: Reporter) -> N
         current = marks.current(read_entries(folder / "evaluation.json"))
         shown = [current[point] for point in points_of(run) if point in current]
         entries += sorted(shown, key=lambda e: (e["role"], e["sampler"], e["guidance"], e["nfe"]))
-        if shown and marks.reference not in floors:
-            reference = Reference(run, run_folder, device_of(run))
-            floors[marks.reference] = reference.floor(marks.metrics)
+        if shown:
+            wanted.need(run, run_folder)
     if entries:
+        floors = wanted.computed()
         show_table(entries, floors, reporter.console)
         files = write_quality(run_folder / "quality", pipeline.name, entries, floors)
-        reporter.say(f"table: {files[0]}   curves: {', '.join(map(str, files[1:]))}")
+        reporter.say("  ".join(map(str, files)))
 
 
 def write_quality(
     path: Path, title: str, entries: list[Entry], floors: dict[str, dict[str, float]]
 ) -> list[Path]:
     """``path``.md, and a curve a reference as ``path``.png and .svg; returns what was written."""
-    files = [path.with_suffix(".md")]
+    files = [path.with_name(f"{path.name}.md")]
     write_text(files[0], markdown_table(title, entries, floors))
     for reference in dict.fromkeys(entry["reference"] for entry in entries):
         mine = [entry for entry in entries if entry["reference"] == reference]
+        if main_distance(mine) is None:
+            continue
         mark = f"-{reference}" if len(floors) > 1 else ""
         for suffix in (".png", ".svg"):
             files.append(path.with_name(f"{path.name}{mark}{suffix}"))

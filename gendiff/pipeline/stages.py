@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gendiff.config import RunConfig, compose
 from gendiff.errors import UserError, did_you_mean
+from gendiff.extractors import NAMES
 from gendiff.pipeline.shipped import find
 from gendiff.yaml_files import merge, read_overrides, read_yaml
 
@@ -214,7 +215,8 @@ def add_evaluators(stages: dict[str, Stage], near: Path) -> None:
             try:
                 raw = read_yaml(find(extractor, ("configs",), near)[0])
             except UserError as error:
-                raise UserError(f"{where}: {error}") from None
+                hint = did_you_mean(extractor, NAMES)
+                raise UserError(f"{where}: {hint.strip() if 'mean' in hint else error}") from None
             mine = {k: v for k, v in asdict(stage.run.data).items() if k != "batch_size"}
             stages[extractor] = Stage(extractor, compose(merge(raw, {"data": mine}), extractor))
         evaluator = stages[extractor].run

@@ -36,7 +36,7 @@ QUALITY = {
         "Fréchet, infinite", "Fréchet distance extrapolated to infinitely many samples", _LOWER
     ),
     "kernel_distance": Column(
-        "kernel distance", "squared maximum mean discrepancy, unbiased: may be below 0", _LOWER
+        "kernel distance", "squared maximum mean discrepancy; its floor lies below 0", _LOWER
     ),
     "energy_distance": Column(
         "energy distance", "how much further samples lie from data than from one another", _LOWER

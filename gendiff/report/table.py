@@ -45,6 +45,8 @@ def show_table(entries: list[Entry], floors: Mapping[str, Entry], console: Any) 
     for reference, group in groups.items():
         main = main_distance(group)
         figures = list(_IMAGES) if main is None or main in _IMAGES else [main, *_POINTS]
+        if not any(has(entry, name) for entry in group for name in figures):
+            figures = [*QUALITY, *OTHERS]
         keys = _keys(group)
         if len(groups) > 1:
             console.print(Text(f"\nagainst reference {reference or 'unknown'}"))
@@ -88,7 +90,7 @@ def markdown_table(title: str, entries: list[Entry], floors: Mapping[str, Entry]
             parts.append(f"## Against reference `{reference or 'unknown'}`")
         real = floors.get(reference)
         level = "###" if len(groups) > 1 else "##"
-        parts.append(_caption(group, reference))
+        parts.append(_caption(group, reference, real))
         for heading, figures in _tables(group).items():
             keys = _keys(group) + [k for k in ("samples", "draws") if _several(group, k)]
             table = _rows(group, real, keys, figures, "**{}**")
@@ -108,7 +110,7 @@ def _tables(entries: list[Entry]) -> dict[str, list[str]]:
     return {heading: names for heading, names in present.items() if names}
 
 
-def _caption(entries: list[Entry], reference: str) -> str:
+def _caption(entries: list[Entry], reference: str, floor: Entry | None) -> str:
     """How all of it was measured."""
     sizes = [
         f"{entries[0][key]} {key if entries[0][key] != 1 else key[:-1]}"
@@ -122,6 +124,13 @@ def _caption(entries: list[Entry], reference: str) -> str:
     lines = [f"Of each point: {', '.join(sizes)}."] if sizes else []
     lines.append(f"± is half the width of a 95 % interval {over}.")
     lines.append(f"All figures are against reference `{reference or 'unknown'}`.")
+    if floor and "samples" in floor:
+        lines.append(
+            f"The floor is of random halves of the real data, {floor['samples']} rows each; its ± "
+            "is over partitions of the same rows."
+        )
+    if any("broken" in entry for entry in entries):
+        lines.append("Where figures are missing, some samples were not finite.")
     main = main_distance(entries)
     if main:
         lines.append(f"Bold: on the Pareto front of NFE and {column(main).label}.")

@@ -14,6 +14,7 @@ import gendiff
 from gendiff.cli import main
 from gendiff.errors import Interrupted
 from gendiff.evaluation import stage as stage_module
+from gendiff.methods.diffusion import Diffusion
 
 TIMES = {"images_per_second", "peak_memory_mb", "seconds"}
 
@@ -152,3 +153,74 @@ def test_batches_draw_what_a_whole_set_is(model):
     torch.testing.assert_close(whole.sample(20, 2), parts.sample(20, 2))
     (row,) = [x for _, x in parts.batches(11, 12, 2)]
     torch.testing.assert_close(row[0], whole.sample(20, 2)[11])
+
+
+def test_figures_asked_for_later_do_not_cost_those_there_are(model, evaluate, monkeypatch):
+    whole = evaluate("--steps", "2", "--draws", "2")["ddim", 2]
+    drawn = counting(monkeypatch)
+    assert evaluate("--steps", "2", "--draws", "2", "--metric", "modes")["ddim", 2] == whole
+    assert drawn == []
+
+
+@pytest.mark.parametrize("metric", ["precision_recall", "modes", "energy_distance"])
+def test_figures_without_a_distance_make_a_table_alone(model, tmp_path, metric):
+    out = tmp_path / "some.json"
+    words = ["--steps", "2", "--draws", "2", "--metric", metric, "-o", str(out)]
+    assert main(["evaluate", str(model), *words]) == 0
+    assert (tmp_path / "some.md").is_file()
+    assert not (tmp_path / "some.png").exists()
+
+
+def test_a_single_draw_left_by_a_stopped_evaluation_gets_its_interval(model, evaluate, monkeypatch):
+    with monkeypatch.context() as patch:
+        counting(patch, 1)
+        assert main(["evaluate", str(model), "--steps", "2"]) == 75
+    assert evaluate("--steps", "2", "--draws", "1")["ddim", 2]["frechet_distance_interval"] > 0
+
+
+def test_samples_that_are_not_finite_are_said(model, evaluate, monkeypatch, capsys, tmp_path):
+    sample = Diffusion.sample
+
+    def broken(self, n, *rest, **options):
+        x = sample(self, n, *rest, **options)
+        x[3] = float("nan")
+        return x
+
+    monkeypatch.setattr(Diffusion, "sample", broken)
+    out = tmp_path / "x.json"
+    entry = evaluate("--steps", "2", "--draws", "2", "-o", str(out))["ddim", 2]
+    assert entry["broken"] == 2
+    assert "frechet_distance" not in entry
+    assert "not finite: no figures" in capsys.readouterr().err
+    assert "not finite" in (tmp_path / "x.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("word", "precise"), [("held_out=3", False), ("held_out=6", True), ("samples=2", True)]
+)
+def test_tiny_data_have_the_figures_that_they_can(trained, tmp_path, word, precise):
+    run = ["run", str(trained.parent / "small.yaml"), "--dir", str(tmp_path), f"data.{word}"]
+    for draws in (1, 2):
+        options = ["evaluation.steps=[2]", f"evaluation.draws={draws}"]
+        assert main([*run, *options]) == 0
+    (entry,) = json.loads((tmp_path / "small/evaluation.json").read_text())
+    assert entry["energy_distance"] is not None
+    assert ("precision" in entry) == precise
+
+
+@pytest.mark.parametrize("change", [{"role": "gone"}, {"each": None}, {"weights": "0"}])
+def test_an_entry_of_something_else_is_not_shown(model, evaluate, change):
+    path = model / "evaluation.json"
+    before = evaluate("--steps", "2", "--draws", "2")["ddim", 2]
+    entry = {**before, **change}
+    path.write_text(json.dumps([{k: v for k, v in entry.items() if v is not None}]))
+    assert plain(evaluate("--steps", "2", "--draws", "2")["ddim", 2]) == plain(before)
+
+
+def test_models_of_one_name_are_told_apart_and_may_follow_options(trained, tmp_path):
+    folders = [shutil.copytree(trained, tmp_path / name) / "small" for name in "ab"]
+    out = tmp_path / "c.d.json"
+    words = [str(folders[0]), "--steps", "2", "--draws", "2", str(folders[1]), "-o", str(out)]
+    assert main(["evaluate", *words, str(folders[1])]) == 0
+    assert [entry["model"] for entry in json.loads(out.read_text())] == list(map(str, folders))
+    assert (tmp_path / "c.d.md").is_file()

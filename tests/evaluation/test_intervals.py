@@ -8,8 +8,11 @@ import statistics
 import pytest
 import torch
 
+from gendiff import registry
 from gendiff.evaluation.intervals import GROUPS, half_width, leaving_out, over_draws
+from gendiff.evaluation.sight import Sight, measure
 from gendiff.metrics import FrechetDistance
+from gendiff.metrics.base import Known
 
 
 def test_half_width_is_students():
@@ -25,16 +28,8 @@ def test_a_single_draw_has_no_spread_of_its_own():
 def test_leaving_out_of_a_mean_is_the_interval_of_its_groups():
     x = torch.randn(200, dtype=torch.float64)
     groups = [float(x[group::GROUPS].mean()) for group in range(GROUPS)]
-    same = torch.zeros(len(x)).long()
-    width = leaving_out(lambda rows: {"mean": float(x[rows].mean())}, same)["mean"]
+    width = leaving_out(lambda rows: {"mean": float(x[rows].mean())}, len(x))["mean"]
     assert width == pytest.approx(half_width(groups), rel=1e-9)
-
-
-def test_leaving_out_keeps_the_shares_of_labels():
-    labels = torch.randint(3, (600,))
-    x = 10.0 * labels + torch.randn(600)  # of labels that every draw has: not what varies
-    width = leaving_out(lambda rows: {"mean": float(x[rows].mean())}, labels)["mean"]
-    assert 0.4 < width / (2.26 / 600**0.5) < 1.8
 
 
 def frechet(real, generated):
@@ -54,7 +49,7 @@ def test_intervals_cover_the_mean_of_many_repeats(single):
     for five, sets in zip(figures, draws, strict=True):
         if single:
             x = sets[0]
-            half = leaving_out(lambda rows, x=x: frechet(real, x[rows]), torch.zeros(n))["distance"]
+            half = leaving_out(lambda rows, x=x: frechet(real, x[rows]), n)["distance"]
             centre = five[0]["distance"]
         else:
             half = over_draws(five)["distance"]
@@ -62,3 +57,32 @@ def test_intervals_cover_the_mean_of_many_repeats(single):
         inside += abs(centre - truth) <= half
     # 95 % of 120, less and more 3.5 standard deviations of a count
     assert 0.88 <= inside / repeats <= 1
+
+
+def test_widths_of_a_single_draw_are_about_those_of_many():
+    """Of every metric, on classes far apart whose labels the samples share with the data."""
+    n, classes = 400, 4
+    labels = torch.randint(classes, (n,)).sort().values  # as a folder of classes has them
+    centres = 6 * torch.eye(classes, 5)
+
+    def draw():
+        x = centres[labels] + torch.randn(n, 5)
+        return Sight(x[:, None], x[:, None, :classes], labels)
+
+    real, train = draw(), draw()
+    modes = centres, torch.ones(classes), torch.ones(classes)
+    known = Known(5, 1, classes, True, n * 9 // 10, True, modes, train.features)
+    names, cpu = registry.names("metrics"), torch.device("cpu")
+    draws = [draw() for _ in range(30)]
+    figures = [measure(names, known, real, x, cpu) for x in draws]
+    widths = [
+        leaving_out(lambda i, x=x: measure(names, known, real.rows(i), x.rows(i), cpu), n)
+        for x in draws[:3]
+    ]
+    assert len(figures[0]) == 17
+    for name in figures[0]:
+        spread = statistics.stdev(f[name] for f in figures)
+        width = statistics.fmean(w[name] for w in widths) / 2.26
+        # the reference varies as well, and so do widths of ten groups
+        if spread:  # the labels, and so the modes, are the same in all draws
+            assert 0.4 < width / spread < 4, name

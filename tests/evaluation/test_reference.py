@@ -40,11 +40,11 @@ def test_digest_changes_with_the_protocol(run, model, monkeypatch):
 
 def test_it_is_made_once_and_opened_after(run, model, monkeypatch):
     first = Reference(run, model.parent)
-    floor = first.floor(["frechet_distance"])
+    floor = first.floor(["frechet_distance"], True)
     monkeypatch.setattr(Reference, "_look", None)
     monkeypatch.setattr(module, "halves_of", None)
     again = Reference(run, model.parent)
-    assert again.floor(["frechet_distance"]) == floor
+    assert again.floor(["frechet_distance"], True) == floor
     torch.testing.assert_close(again.train.features, first.train.features, rtol=0, atol=0)
     assert len(again.held_out.labels) == again.samples == 101
 
@@ -86,8 +86,18 @@ def test_floor_halves_are_disjoint_and_alike_in_labels():
 
 def test_floor_is_what_two_true_sets_reach(run, model):
     # between sets of n points of one distribution: about 2 tr(cov) / n, from their means alone
-    floor = Reference(run, model.parent).floor(["frechet_distance", "precision_recall", "copying"])
+    floor = Reference(run, model.parent).floor(
+        ["frechet_distance", "precision_recall", "copying"], True
+    )
     assert 0 < floor["frechet_distance"] < 0.1
     assert floor["frechet_distance_interval"] > 0
     assert 0.5 < floor["recall"] <= 1
     assert "copying" not in floor
+
+
+def test_floor_of_models_without_labels_has_the_noise_of_labels(tmp_path, model, run):
+    # three classes far apart: how many fall into each is most of what differs between halves
+    reference = Reference(changed(run, "data", stds=[0.01] * 3, held_out=150), tmp_path)
+    matched, free = (reference.floor(["energy_distance"], labelled) for labelled in (True, False))
+    assert matched["energy_distance"] < -2 * matched["energy_distance_interval"]
+    assert abs(free["energy_distance"]) < 4 * free["energy_distance_interval"]
