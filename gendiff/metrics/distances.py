@@ -56,10 +56,13 @@ def _kth(x: Tensor, y: Tensor, k: int, others: bool) -> Tensor:
         if others:
             block.diagonal(rows.start).fill_(torch.inf)
         # the exact one is within the error of this one, and so among those that are settled
-        bound = block.kthvalue(k, dim=1).values[:, None]
-        _settle(block, bound, 2 * error, x[rows], y)
-        found[rows] = block.kthvalue(k, dim=1).values
+        _settle(block, _smallest(block, k)[:, None], 2 * error, x[rows], y)
+        found[rows] = _smallest(block, k)
     return found
+
+
+def _smallest(block: Tensor, k: int) -> Tensor:
+    return block.amin(1) if k == 1 else block.kthvalue(k, dim=1).values
 
 
 def _products(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor, float]]:
