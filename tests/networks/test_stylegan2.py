@@ -1,0 +1,459 @@
+"""StyleGAN2: resampling, equalised and modulated layers, groups, both networks, R1."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.signal import convolve2d
+from torch import Tensor, nn
+
+from gendiff.networks.discriminator import (
+    Discriminator,
+    DiscriminatorConfig,
+    DownBlock,
+    batch_deviation,
+)
+from gendiff.networks.equalized import (
+    EqualizedConv2d,
+    EqualizedLinear,
+    Mapping,
+    leaky_relu,
+    normalized,
+)
+from gendiff.networks.pyramid import blur, sides, upsample, widths
+from gendiff.networks.stylegan2 import ModulatedConv2d, StyleGAN2, StyleGAN2Config
+
+BATCH = 4
+TINY: dict[str, Any] = {"channel_base": 256, "max_channels": 6, "mapping_layers": 2}
+FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
+
+
+def critic(side: int = 8, channels: int = 1, out: int = 1, **settings: Any) -> Discriminator:
+    """A discriminator of at most 6 channels."""
+    return Discriminator(DiscriminatorConfig(**{**TINY, **settings}), (channels, side, side), out)
+
+
+def generator(side: int = 8, channels: int = 1, **settings: Any) -> StyleGAN2:
+    """A generator of at most 6 channels, with a latent of 5 numbers."""
+    config = StyleGAN2Config(**{**TINY, "style": 7, "conditions": {"z": 5}, **settings})
+    return StyleGAN2(config, (channels, side, side), channels)
+
+
+def everything() -> list[nn.Module]:
+    """Both networks with all that they can take."""
+    conditions = {"label": 3}
+    return [critic(time=True, conditions=conditions), generator(conditions={"z": 5, **conditions})]
+
+
+def inputs(side: int = 8, channels: int = 1, batch: int = BATCH) -> tuple[Tensor, Tensor, Any]:
+    """What both networks are called on."""
+    cond = {"z": torch.randn(batch, 5), "label": torch.arange(batch) % 3}
+    return torch.randn(batch, channels, side, side), torch.rand(batch), cond
+
+
+# ---- resampling ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("padding", "stride"), [(1, 2), (2, 1), (1, 1)])
+def test_blur_is_the_filter(padding: int, stride: int) -> None:
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    crop = 3 - padding
+    full = np.stack([[convolve2d(plane, 2 * FILTER) for plane in sample] for sample in x.numpy()])
+    expected = full[..., crop:-crop:stride, crop:-crop:stride]
+    assert np.allclose(blur(x, padding, stride, gain=2.0), expected)
+
+
+def test_constants_away_from_and_at_the_borders() -> None:
+    small = blur(torch.ones(1, 2, 16, 16), padding=1, stride=2)
+    edge = torch.tensor([7 / 8, *[1.0] * 6, 7 / 8])
+    assert torch.equal(small, (edge[:, None] * edge).expand(1, 2, 8, 8))
+    large = upsample(torch.ones(1, 2, 8, 8))
+    edge = torch.tensor([3 / 4, *[1.0] * 14, 3 / 4])
+    assert torch.equal(large, (edge[:, None] * edge).expand(1, 2, 16, 16))
+    assert torch.equal(upsample(torch.ones(1, 2, 8, 8).bfloat16()).float(), large)
+    assert torch.all(upsample(small)[..., 3:-3, 3:-3] == 1)
+
+
+def test_a_shift_by_two_pixels_goes_through() -> None:
+    x = torch.zeros(1, 1, 24, 24)
+    x[..., 8:14, 9:15] = torch.randn(6, 6)
+    there_and_back = upsample(blur(x, padding=1, stride=2))
+    moved = upsample(blur(x.roll((2, -2), (2, 3)), padding=1, stride=2))
+    assert torch.allclose(moved, there_and_back.roll((2, -2), (2, 3)), atol=1e-6)
+    assert not torch.allclose(there_and_back, x, atol=0.1)
+
+
+def test_upsampling_is_the_adjoint_of_downsampling() -> None:
+    x, y = torch.randn(2, 3, 5, 5).double(), torch.randn(2, 3, 10, 10).double()
+    down = blur(y, padding=1, stride=2)
+    assert torch.allclose((upsample(x) * y).sum(), 4 * (x * down).sum())
+
+
+# ---- layers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("multiplier", [1.0, 0.01])
+def test_equalised_linear(multiplier: float) -> None:
+    layer = EqualizedLinear(300, 400, multiplier, bias=2.0)
+    x = torch.randn(500, 300)
+    assert layer.weight.std().item() * multiplier == pytest.approx(1, rel=0.02)
+    before = layer(x)
+    assert before.mean().item() == pytest.approx(2, rel=0.02)
+    assert before.std().item() == pytest.approx(1, rel=0.02)
+    with torch.no_grad():
+        layer.weight += 1
+        layer.bias += 1
+    step = multiplier * (1 + x.sum(1, keepdim=True) / math.sqrt(300))
+    assert torch.allclose(layer(x), before + step, atol=1e-4)
+
+
+def test_equalised_convolution() -> None:
+    layer = EqualizedConv2d(64, 128, 3)
+    assert layer.weight.std().item() == pytest.approx(1, rel=0.02)
+    assert layer(torch.randn(8, 64, 18, 18)).std().item() == pytest.approx(1, rel=0.03)
+
+
+def test_normalized_rows_and_leaky_relu() -> None:
+    x = torch.randn(3, 50) * torch.tensor([[1e-2], [1.0], [1e4]])
+    assert torch.allclose(normalized(x).square().mean(1), torch.ones(3), rtol=1e-3)
+    assert torch.allclose(
+        leaky_relu(torch.tensor([3.0, -5.0])), math.sqrt(2) * torch.tensor([3, -1.0])
+    )
+
+
+def modulated(layer: ModulatedConv2d, style: Tensor) -> np.ndarray:
+    """Weights of one sample, eq. 1 and 3 of the paper, in plain loops' order."""
+    weight = layer.weight.detach().numpy() / math.sqrt(layer.weight[0].numel())
+    weight = weight * style.detach().numpy()[None, :, None, None]
+    if layer.demodulate:
+        weight = weight / np.sqrt((weight**2).sum((1, 2, 3), keepdims=True) + 1e-8)
+    return weight
+
+
+@pytest.mark.parametrize(
+    ("kernel", "demodulate", "up"), [(3, True, False), (1, False, False), (3, True, True)]
+)
+def test_modulated_convolution_is_one_convolution_per_sample(
+    kernel: int, demodulate: bool, up: bool
+) -> None:
+    layer = ModulatedConv2d(3, 4, kernel, 5, demodulate, up).double()
+    nn.init.normal_(layer.bias)
+    x, w = torch.randn(2, 3, 6, 6).double(), torch.randn(2, 5).double()
+    out = layer(x, w).detach().numpy()
+    for image, style, result in zip(x.numpy(), layer.affine(w), out, strict=True):
+        for weight, bias, plane in zip(modulated(layer, style), layer.bias, result, strict=True):
+            total: Any = bias.item()
+            for kernel_2d, channel in zip(weight, image, strict=True):
+                if up:
+                    spread = np.zeros((11, 11))
+                    spread[::2, ::2] = channel
+                    full = convolve2d(convolve2d(spread, kernel_2d), 4 * FILTER)
+                    total = total + full[2:-2, 2:-2]
+                else:  # networks correlate: the kernel is flipped
+                    total = total + convolve2d(channel, kernel_2d[::-1, ::-1], mode="same")
+            assert np.allclose(plane, total)
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 1e4])
+def test_demodulation_gives_unit_variance(scale: float) -> None:
+    layer = ModulatedConv2d(32, 48, 3, 16)
+    x, w = torch.randn(4, 32, 34, 34), torch.randn(4, 16)
+    with torch.no_grad():
+        layer.affine.weight *= scale
+        layer.affine.bias *= scale
+    out = layer(x, w)[..., 1:-1, 1:-1]
+    assert torch.allclose(out.flatten(2).var(2).mean(1), torch.ones(4), rtol=0.05)
+    layer.demodulate = False
+    plain = layer(x, w)[..., 1:-1, 1:-1]
+    # The style is 1 + N(0, 1).
+    assert plain.std().item() == pytest.approx(scale * math.sqrt(2), rel=0.2)
+
+
+@pytest.mark.parametrize("value", [1.0, -1.0])
+def test_residual_block_in_closed_form(value: float) -> None:
+    block = DownBlock(1, 1)
+    for conv in (block.conv1, block.conv2):
+        nn.init.zeros_(conv.weight)
+        conv.weight.data[0, 0, 1, 1] = 1 / conv.gain
+    nn.init.constant_(block.skip.weight, 3.0)
+    shift = torch.tensor([0.5, -0.5]).view(2, 1, 1, 1)
+    out = block(torch.full((2, 1, 16, 16), value), shift)
+    assert out.shape == (2, 1, 8, 8)
+    main = leaky_relu(leaky_relu(value + shift))
+    assert torch.allclose(
+        out[..., 2:-2, 2:-2], (main + 3 * value).expand(2, 1, 4, 4) / math.sqrt(2)
+    )
+
+
+# ---- the deviation in a group ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("batch", "size"), [(8, 4), (6, 3), (2, 2), (10, 2), (5, 1), (1, 1)])
+def test_batch_deviation_in_closed_form(batch: int, size: int) -> None:
+    x = torch.randn(batch, 3, 2, 4).double()
+    groups = x.numpy().reshape(-1, size, 3, 2, 4)
+    expected = groups.std(1).mean((1, 2, 3)).repeat(size)
+    out = batch_deviation(x)
+    assert out.shape == (batch, 1, 2, 4)
+    assert np.allclose(out, expected[:, None, None, None], atol=1.1e-4 if size == 1 else 1e-6)
+
+
+def test_batch_deviation_of_equal_samples_has_finite_slopes() -> None:
+    x = torch.ones(4, 2, 4, 4, requires_grad=True)
+    (slope,) = torch.autograd.grad(batch_deviation(x).sum(), x, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.square().sum(), x)
+    assert torch.all(slope == 0)
+    assert curvature.isfinite().all()
+
+
+def test_batch_deviation_counts_in_float32() -> None:
+    x = 100 + torch.randn(4, 64, 4, 4)
+    rough = batch_deviation(x.bfloat16())
+    assert rough.dtype == torch.bfloat16
+    exact = batch_deviation(x.bfloat16().float())
+    assert torch.allclose(rough.float(), exact, rtol=2**-8)
+
+
+def test_a_batch_split_in_multiples_of_four_gives_the_same_logits() -> None:
+    network = critic().double()
+    x, noise_level, _ = inputs(batch=12)
+    x = x.double()
+    whole = network(x, noise_level, {})
+    parts = torch.cat([network(part, noise_level, {}) for part in x.split([4, 8])])
+    assert torch.allclose(whole, parts, rtol=1e-12)
+    swapped = network(x[[0, 1, 2, 4, 3, *range(5, 12)]], noise_level, {})
+    assert (swapped - whole)[:3].abs().min() > 1e-9
+    assert torch.allclose(swapped[8:], whole[8:], rtol=1e-12)
+
+
+# ---- the networks ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("side", "channels"), [(8, 1), (32, 3), (64, 2)])
+def test_shapes(side: int, channels: int) -> None:
+    x, noise_level, cond = inputs(side, channels)
+    images = generator(side, channels)(x, noise_level, cond)
+    assert images.shape == x.shape
+    assert images.is_contiguous()
+    pairs = torch.cat([images, x], 1)
+    logits = critic(side, 2 * channels, 2, time=True)(pairs, noise_level, cond)
+    assert logits.shape == (BATCH, 2)
+
+
+def test_images_of_256_pixels_without_memory() -> None:
+    with torch.device("meta"):
+        x, noise_level = torch.empty(4, 3, 256, 256), torch.empty(4)
+        images = StyleGAN2(StyleGAN2Config(), (3, 256, 256), 3)(
+            x, noise_level, {"z": torch.empty(4, 512)}
+        )
+        logits = Discriminator(DiscriminatorConfig(), (3, 256, 256), 1)(images, noise_level, {})
+    assert images.shape == x.shape
+    assert logits.shape == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("channel_base", "channels"),
+    [
+        (16384, {32: 512, 16: 512, 8: 512, 4: 512}),
+        (32768, {64: 512, 32: 512, 16: 512, 8: 512, 4: 512}),
+        (32768, {256: 128, 128: 256, 64: 512, 32: 512, 16: 512, 8: 512, 4: 512}),
+    ],
+    ids=["cifar10", "celeba", "lsun"],
+)
+def test_channels_of_truncated_diffusion(channel_base: int, channels: dict[int, int]) -> None:
+    side = max(channels)
+    config = DiscriminatorConfig(channel_base=channel_base)
+    assert dict(zip(sides(side), widths(config, side), strict=True)) == channels
+    with torch.device("meta"):
+        network = Discriminator(config, (3, side, side), 1)
+    built = [block.conv1.weight.shape[0] for block in network.blocks]  # type: ignore[union-attr]
+    assert [*built, network.dense.weight.shape[0]] == list(channels.values())
+
+
+def size(module: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_parameter_counts_are_those_that_the_authors_code_prints() -> None:
+    with torch.device("meta"):
+        down = Discriminator(DiscriminatorConfig(channel_base=32768), (3, 256, 256), 1)
+        up = StyleGAN2(StyleGAN2Config(channel_base=32768), (3, 256, 256), 3)
+    blocks: Any = down.blocks
+    assert [size(part) for part in blocks[0].children()] == [147584, 295168, 32768]
+    assert [size(part) for part in blocks[1].children()] == [590080, 1180160, 131072]
+    assert [size(part) for part in blocks[2].children()] == [2359808, 2359808, 262144]
+    assert [size(layer) for layer in up.mapping.layers] == [262656] * 8
+    # Theirs have one more number, the strength of the noise.
+    assert size(up.first) + 1 == size(up.grow[0]) + 1 == size(up.convs[0]) + 1 == 2622465
+    assert [size(up.grow[4]) + 1, size(up.convs[4]) + 1] == [1442561, 721409]
+    assert [size(up.grow[5]) + 1, size(up.convs[5]) + 1] == [426369, 213249]
+    assert [size(up.to_rgb[i]) for i in (0, 5, 6)] == [264195, 132099, 66051]
+    assert up.constant.numel() == 8192
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["discriminator", "stylegan2"])
+@pytest.mark.parametrize("name", ["z", "label", "noise_level", "x"])
+def test_what_changes_the_output(index: int, name: str) -> None:
+    network = everything()[index].double()
+    reads = [{"x", "noise_level", "label"}, {"z", "label"}][index]
+    x, noise_level, cond = inputs()
+    x, cond["z"] = x.double(), cond["z"].double()
+    before = network(x, noise_level, cond)
+    if name == "z":
+        cond["z"] = cond["z"].flip(1)
+    elif name == "label":
+        cond["label"] = (cond["label"] + 1) % 4
+    elif name == "noise_level":
+        noise_level = 1 - noise_level
+    else:
+        x = x.flip(2)
+    change = (network(x, noise_level, cond) - before).flatten(1).abs().amax(1)
+    assert change.min() > 1e-6 if name in reads else torch.all(change == 0)
+
+
+def test_no_randomness_of_its_own() -> None:
+    network = generator()
+    x, noise_level, cond = inputs()
+    state = torch.get_rng_state()
+    assert torch.equal(network(x, noise_level, cond), network(x, noise_level, cond))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_each_image_is_a_function_of_its_own_latent() -> None:
+    network = everything()[1].double()
+    x, noise_level, cond = inputs()
+    cond["z"] = cond["z"].double()
+    whole = network(x, noise_level, cond)
+    alone = network(x[2:3], noise_level[2:3], {name: value[2:3] for name, value in cond.items()})
+    assert torch.allclose(alone, whole[2:3], rtol=1e-10)
+    louder = network(x, noise_level, {**cond, "z": 3 * cond["z"]})  # z is normalised
+    assert torch.allclose(louder, whole, rtol=1e-5)
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["discriminator", "stylegan2"])
+def test_null_label_is_a_missing_label(index: int) -> None:
+    network = everything()[index]
+    x, noise_level, cond = inputs()
+    null = network(x, noise_level, {**cond, "label": torch.full((BATCH,), 3)})
+    assert torch.equal(null, network(x, noise_level, {"z": cond["z"]}))
+
+
+def test_labels_enter_the_discriminator_by_projection() -> None:
+    network = critic(out=2, conditions={"label": 3})
+    rows: list[Tensor] = []
+    network.output.register_forward_hook(lambda module, given, out: rows.append(out))
+    axis = math.sqrt(6) * torch.eye(6)[:BATCH]
+    assert isinstance(network.mapping, Mapping)
+    network.mapping.register_forward_hook(lambda module, given, out: axis)
+    logits = network(*inputs())
+    expected = rows[0].view(BATCH, 2, 6)[range(BATCH), :, range(BATCH)]
+    assert torch.allclose(logits, expected)
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["discriminator", "stylegan2"])
+def test_all_parameters_learn(index: int) -> None:
+    network = everything()[index]
+    torch.autograd.backward(network(*inputs()).square().sum())
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def penalty(network: nn.Module, x: Tensor, noise_level: Tensor, cond: Any) -> Tensor:
+    """R1: the mean over samples of |d logit / dx|^2, with its graph."""
+    x = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(network(x, noise_level, cond).sum(), x, create_graph=True)
+    return slope.square().flatten(1).sum(1).mean()
+
+
+def test_r1_double_backward_is_right() -> None:
+    network = everything()[0].double()
+    x, noise_level, cond = inputs(batch=8)
+    parameters = dict(network.named_parameters())
+    steps = {name: torch.randn_like(p) for name, p in parameters.items()}
+    arguments = (x.double(), noise_level.double(), cond)
+    torch.autograd.backward(penalty(network, *arguments))
+    slope = sum(
+        (p.grad * steps[name]).sum() for name, p in parameters.items() if p.grad is not None
+    )
+    values, tiny = [], 1e-6
+    for sign in (1, -2):  # to +tiny, then back to -tiny
+        with torch.no_grad():
+            for name, p in parameters.items():
+                p += sign * tiny * steps[name]
+        values.append(penalty(network, *arguments).item())
+    assert float(slope) == pytest.approx((values[0] - values[1]) / (2 * tiny), rel=1e-5)
+
+
+@pytest.mark.parametrize("batch", [4, 3])
+def test_both_derivatives_by_the_image(batch: int) -> None:
+    network = critic(max_channels=2, time=True).double().requires_grad_(False)
+    x, noise_level = torch.randn(batch, 1, 8, 8).double().requires_grad_(), torch.rand(batch)
+
+    def logits(x: Tensor) -> Tensor:
+        return network(x, noise_level.double(), {})
+
+    assert torch.autograd.gradcheck(logits, x, fast_mode=True)
+    assert torch.autograd.gradgradcheck(logits, x, fast_mode=True)
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["discriminator", "stylegan2"])
+def test_bfloat16(index: int) -> None:
+    network = everything()[index]
+    arguments = inputs()
+    exact = network(*arguments)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = network(*arguments)
+        torch.autograd.backward(rough.float().square().mean())
+    assert rough.dtype == torch.bfloat16
+    assert rough.isfinite().all()
+    assert (rough - exact).norm() < 0.05 * exact.norm()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_construction_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        empty = everything()
+    arguments = inputs()
+    for network, given in zip(empty, everything(), strict=True):
+        assert all(tensor.is_meta for tensor in network.state_dict().values())
+        network.to_empty(device="cpu").load_state_dict(given.state_dict())
+        assert torch.equal(network(*arguments), given(*arguments))
+
+
+@pytest.mark.parametrize("network", [Discriminator, StyleGAN2])
+@pytest.mark.parametrize(
+    ("settings", "shape", "line"),
+    [
+        ({}, (2,), "name: .* takes square images of 8, 16, 32, 64, 128 or 256 pixels, not shape"),
+        ({}, (3, 8, 16), "name: .* not shape \\(3, 8, 16\\)$"),
+        ({}, (3, 28, 28), "name: .* not shape \\(3, 28, 28\\)$"),
+        ({}, (3, 4, 4), "name: "),
+        ({}, (3, 512, 512), "name: "),
+        ({"channel_base": 63}, (3, 64, 64), "channel_base: 63 leaves no channel at 64 pixels"),
+        ({"max_channels": 0}, (1, 8, 8), "max_channels: must be at least 1, not 0"),
+        ({"mapping_layers": 0}, (1, 8, 8), "mapping_layers: must be at least 1, not 0"),
+        ({"conditions": {"guidance": 1}}, (1, 8, 8), "conditions: .* takes .*label, not guidance"),
+        ({"conditions": {"label": 0}}, (1, 8, 8), "conditions: the size of label must be at least"),
+    ],
+)
+def test_check(network: Any, settings: Any, shape: tuple[int, ...], line: str) -> None:
+    with pytest.raises(ValueError, match=f"^{line}") as error:
+        network(network.Config(**settings), shape, 1)
+    assert "\n" not in str(error.value)
+
+
+def test_refusals_of_one_network() -> None:
+    with pytest.raises(ValueError, match=r"^style: must be at least 1, not 0"):
+        generator(style=0)
+    with pytest.raises(ValueError, match=r"^conditions: stylegan2 makes images of z"):
+        generator(conditions={"label": 3})
+    with pytest.raises(ValueError, match=r"^conditions: discriminator takes label, not z"):
+        critic(conditions={"z": 5})
+    with pytest.raises(ValueError, match=r"^z: the network needs this condition, but got label"):
+        generator()(*inputs()[:2], {"label": torch.zeros(BATCH)})
