@@ -103,7 +103,8 @@ class Discriminator(nn.Module):
     Source: Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", sec. 4 and
     app. B; labels: Karras et al. 2020, "Training generative adversarial networks with limited
     data", after Miyato and Koyama 2018, "cGANs with projection discriminator"; noise level: Xiao
-    et al. 2022, "Tackling the generative learning trilemma with denoising diffusion GANs", app. C.
+    et al. 2022, "Tackling the generative learning trilemma with denoising diffusion GANs", in the
+    appendix.
     """
 
     Config = DiscriminatorConfig
@@ -117,10 +118,10 @@ class Discriminator(nn.Module):
         self.blocks = nn.ModuleList(DownBlock(a, b) for a, b in pairwise(large_first))
         self.conv = EqualizedConv2d(last + 1, last, 3, padding=1)
         self.dense = EqualizedLinear(16 * last, last)
-        conditions, self.mapping = config.conditions, None
-        if conditions:
-            self.mapping = Mapping(conditions, last, config.mapping_layers)
-        self.output = EqualizedLinear(last, out_channels * (last if conditions else 1))
+        self.mapping = None
+        if config.conditions:
+            self.mapping = Mapping(config.conditions, last, config.mapping_layers)
+        self.output = EqualizedLinear(last, out_channels * (last if config.conditions else 1))
         self.time = config.time
         if config.time:
             self.splits = large_first[:-1]
