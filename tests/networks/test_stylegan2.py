@@ -155,6 +155,17 @@ def test_each_image_is_a_function_of_its_own_latent() -> None:
     assert torch.allclose(louder, whole, rtol=1e-5)
 
 
+def test_the_scale_of_a_style_counts_in_the_image_layers_alone() -> None:
+    network = everything()[1].double()
+    x, noise_level, cond = inputs()
+    cond["z"] = cond["z"].double()
+    before = network(x, noise_level, cond)
+    for name, parameter in network.named_parameters():
+        if "affine" in name:
+            parameter.data *= 2 if name.startswith("to_rgb") else 3
+    assert torch.allclose(network(x, noise_level, cond), 2 * before, rtol=1e-5)
+
+
 @pytest.mark.parametrize("index", [0, 1], ids=["discriminator", "stylegan2"])
 def test_null_label_is_a_missing_label(index: int) -> None:
     network = everything()[index]
