@@ -32,10 +32,8 @@ def read_idx(path: Path, axes: int) -> Tensor:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             return _read(file, path, axes)
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing.") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({error}).") from None
+        raise UserError(f"{path}: expected an IDX file, which cannot be read ({error}).") from None
 
 
 def _read(file: BufferedIOBase, path: Path, axes: int) -> Tensor:

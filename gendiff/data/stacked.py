@@ -174,11 +174,7 @@ def read_mnist(folder: Path, half: str) -> tuple[Tensor, Tensor]:
     Raises:
         UserError: a file is missing or damaged, or does not hold MNIST's images or labels.
     """
-    paths = [folder / f"{half}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
-    packed = [path.with_name(f"{path.name}.gz") for path in paths]
-    paths = [
-        p if p.is_file() or not gz.is_file() else gz for p, gz in zip(paths, packed, strict=True)
-    ]
+    paths = [find(folder, f"{half}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
     images, classes = read_idx(paths[0], 3), read_idx(paths[1], 1).long()
     if images.shape[1:] != (_SIDE, _SIDE):
         raise UserError(
@@ -191,3 +187,15 @@ def read_mnist(folder: Path, half: str) -> tuple[Tensor, Tensor]:
             f"other; found {len(classes)}, from {classes.min()} to {classes.max()}."
         )
     return F.pad(images[:, None] / 127.5 - 1, [_PADDING] * 4, value=-1.0), classes
+
+
+def find(folder: Path, name: str) -> Path:
+    """A file of MNIST's, plain or else as .gz.
+
+    Raises:
+        UserError: it is neither.
+    """
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise UserError(f"{folder / name}: missing; data.folder must hold it, plain or as .gz.")
