@@ -57,5 +57,6 @@ class ClassModes(ModeHistogram):
         if logits.ndim != 3 or logits.shape[1:] != (self.members, len(self.weights)):
             shape = f"(B, {self.members}, {len(self.weights)})"
             raise ValueError(f"expected logits {shape}, got {tuple(x.shape)}")
-        for part in () if real else logits.split(_ROWS):
-            super().update(part.double().log_softmax(-1).mean(1).argmax(-1), real)
+        if not real:
+            for part in logits.split(_ROWS):
+                super().update(part.double().log_softmax(-1).mean(1).argmax(-1), real)
