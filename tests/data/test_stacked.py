@@ -186,6 +186,7 @@ def test_a_missing_file_is_named(mnist, name):
         ("t10k-labels-idx1-ubyte", idx(LABELS + 1), "found 20, from 1 to 10"),
         ("t10k-labels-idx1-ubyte", idx(LABELS.clamp(max=8)), "found 20, from 0 to 8"),
     ],
+    ids=["size", "kind", "count", "classes", "missing class"],
 )
 def test_files_of_other_things_are_refused(mnist, name, data, message):
     for path in mnist.glob(f"{name}*"):
@@ -222,6 +223,7 @@ def test_idx_is_read_back(tmp_path, sizes, suffix):
         (idx([], 0, 3), "at least 1, found 0"),
         (idx([[1, 2, 3]], 2**32 - 1, 2**32 - 1), "found 3"),
     ],
+    ids=range(10),
 )
 def test_damaged_idx_is_refused(tmp_path, data, message, suffix):
     path = write(tmp_path / f"a{suffix}", data)
@@ -232,7 +234,9 @@ def test_damaged_idx_is_refused(tmp_path, data, message, suffix):
 
 
 @pytest.mark.parametrize(
-    "change", [lambda d: d[:-9], lambda d: b"x" + d, lambda d: d[:25] + d[27:]]
+    "change",
+    [lambda d: d[:-9], lambda d: b"x" + d, lambda d: d[:25] + d[27:]],
+    ids=["end", "magic", "middle"],
 )
 def test_damaged_compression_is_refused(tmp_path, change):
     path = tmp_path / "a.gz"
