@@ -1,7 +1,8 @@
-"""IDX files of bytes, the format that MNIST comes in.
+"""MNIST from its four files, in the IDX format.
 
-LeCun, Cortes & Burges, "The MNIST database of handwritten digits": two zero bytes, the type of the
-values (8: unsigned bytes), the number of axes, the sizes (big-endian, 32 bits each), the values.
+LeCun, Cortes & Burges, "The MNIST database of handwritten digits". A file holds two zero bytes, the
+type of its values (8: unsigned bytes), the number of axes, the sizes (big-endian, 32 bits each),
+and the values.
 """
 
 from __future__ import annotations
@@ -15,10 +16,46 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gendiff.errors import UserError
 
+CLASSES = 10
+SIDE, PADDING = 28, 2
 _CHUNK = 2**20
+
+
+def read_mnist(folder: Path, half: str) -> tuple[Tensor, Tensor]:
+    """Images (N, 1, 32, 32) in [-1, 1] and classes (N,) of ``train`` or ``t10k``.
+
+    Raises:
+        UserError: a file is missing or damaged, or does not hold MNIST's images or labels.
+    """
+    paths = [find(folder, f"{half}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
+    images, classes = read_idx(paths[0], 3), read_idx(paths[1], 1).long()
+    if images.shape[1:] != (SIDE, SIDE):
+        raise UserError(
+            f"{paths[0]}: expected images of {SIDE} x {SIDE} pixels, found "
+            f"{images.shape[1]} x {images.shape[2]}."
+        )
+    if len(classes) != len(images) or classes.unique().tolist() != [*range(CLASSES)]:
+        raise UserError(
+            f"{paths[1]}: expected {len(images)} labels, one an image, with all of 0 to 9 and no "
+            f"other; found {len(classes)}, from {classes.min()} to {classes.max()}."
+        )
+    return F.pad(images[:, None] / 127.5 - 1, [PADDING] * 4, value=-1.0), classes
+
+
+def find(folder: Path, name: str) -> Path:
+    """A file of MNIST's, plain or else as .gz.
+
+    Raises:
+        UserError: it is neither.
+    """
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise UserError(f"{folder / name}: missing; data.folder must hold it, plain or as .gz.")
 
 
 def read_idx(path: Path, axes: int) -> Tensor:

@@ -12,17 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from gendiff.data.base import Batch, DataConfig
 from gendiff.data.digits import Digits, DigitsConfig
-from gendiff.data.idx import read_idx
-from gendiff.errors import UserError
+from gendiff.data.idx import CLASSES, PADDING, SIDE, read_mnist
 from gendiff.seeding import key
 
-_CLASSES, _CHANNELS = 10, 3
-_SIDE, _PADDING = 28, 2
+_CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -64,11 +61,11 @@ class Stacks(Dataset[Batch]):
 
     def __init__(self, images: Tensor, classes: Tensor, count: int, seed: int) -> None:
         self.images = images[:, 0]
-        sizes = classes.bincount(minlength=_CLASSES)
+        sizes = classes.bincount(minlength=CLASSES)
         generator = torch.Generator().manual_seed(seed)
         # so far above any count that remainders are even
         draws = torch.randint(2**62, (count, _CHANNELS, 2), generator=generator)
-        drawn = draws[..., 0] % _CLASSES
+        drawn = draws[..., 0] % CLASSES
         place = draws[..., 1] % sizes[drawn]
         self.picks = classes.argsort(stable=True)[sizes.cumsum(0)[drawn] - sizes[drawn] + place]
         """Images of each stack, (count, 3)."""
@@ -97,7 +94,7 @@ class Stacked:
         seed: of the random triples.
     """
 
-    mode_weights = torch.full((_CLASSES**_CHANNELS,), 1 / _CLASSES**_CHANNELS, dtype=torch.float64)
+    mode_weights = torch.full((CLASSES**_CHANNELS,), 1 / CLASSES**_CHANNELS, dtype=torch.float64)
 
     def __init__(
         self,
@@ -142,7 +139,7 @@ class StackedMNISTConfig(StackedConfig):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (_CHANNELS, _SIDE + 2 * _PADDING, _SIDE + 2 * _PADDING)
+        return (_CHANNELS, SIDE + 2 * PADDING, SIDE + 2 * PADDING)
 
     def check(self) -> None:
         """
@@ -166,36 +163,3 @@ class StackedMNIST(Stacked):
     def __init__(self, config: StackedMNISTConfig) -> None:
         folder = Path(config.folder)
         super().__init__(config, read_mnist(folder, "train"), read_mnist(folder, "t10k"))
-
-
-def read_mnist(folder: Path, half: str) -> tuple[Tensor, Tensor]:
-    """Images (N, 1, 32, 32) in [-1, 1] and classes (N,) of ``train`` or ``t10k``.
-
-    Raises:
-        UserError: a file is missing or damaged, or does not hold MNIST's images or labels.
-    """
-    paths = [find(folder, f"{half}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
-    images, classes = read_idx(paths[0], 3), read_idx(paths[1], 1).long()
-    if images.shape[1:] != (_SIDE, _SIDE):
-        raise UserError(
-            f"{paths[0]}: expected images of {_SIDE} x {_SIDE} pixels, found "
-            f"{images.shape[1]} x {images.shape[2]}."
-        )
-    if len(classes) != len(images) or classes.unique().tolist() != [*range(_CLASSES)]:
-        raise UserError(
-            f"{paths[1]}: expected {len(images)} labels, one an image, with all of 0 to 9 and no "
-            f"other; found {len(classes)}, from {classes.min()} to {classes.max()}."
-        )
-    return F.pad(images[:, None] / 127.5 - 1, [_PADDING] * 4, value=-1.0), classes
-
-
-def find(folder: Path, name: str) -> Path:
-    """A file of MNIST's, plain or else as .gz.
-
-    Raises:
-        UserError: it is neither.
-    """
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    raise UserError(f"{folder / name}: missing; data.folder must hold it, plain or as .gz.")
