@@ -29,7 +29,10 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "networks": {
         "classifier": "gendiff.networks.classifier:Classifier",
+        "discriminator": "gendiff.networks.discriminator:Discriminator",
         "mlp": "gendiff.networks.mlp:MLP",
+        "stacked_classifier": "gendiff.networks.stacked_classifier:StackedClassifier",
+        "stylegan2": "gendiff.networks.stylegan2:StyleGAN2",
         "unet": "gendiff.networks.unet:UNet",
     },
     "paths": {
@@ -64,10 +67,13 @@ TABLE: dict[str, dict[str, str]] = {
         "gaussians25": "gendiff.data.toy.sets:Gaussians25",
         "mixture": "gendiff.data.toy.sets:Mixture",
         "moons": "gendiff.data.toy.sets:Moons",
+        "stackeddigits": "gendiff.data.stacked:StackedDigits",
+        "stackedmnist": "gendiff.data.stacked:StackedMNIST",
         "swiss_roll": "gendiff.data.toy.sets:SwissRoll",
     },
     "metrics": {
         "class_accuracy": "gendiff.metrics.class_accuracy:ClassAccuracy",
+        "class_modes": "gendiff.metrics.class_modes:ClassModes",
         "copying": "gendiff.metrics.copying:Copying",
         "density_coverage": "gendiff.metrics.density_coverage:DensityCoverage",
         "energy_distance": "gendiff.metrics.energy:EnergyDistance",

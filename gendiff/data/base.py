@@ -43,7 +43,8 @@ class Data(Protocol):
     """A data set's two halves. ``train`` is learned from; ``held_out`` only measures.
 
     A set whose truth is a Gaussian mixture may offer it as ``mixture``, with ``means`` (K, d) and
-    ``stds`` (K,): evaluation then counts its modes.
+    ``stds`` (K,): evaluation then counts its modes. One whose labels are modes in themselves may
+    offer their true shares as ``mode_weights`` (K,); an evaluator of K classes then counts them.
     """
 
     Config: ClassVar[type[Any]]

@@ -91,6 +91,7 @@ class Reference:
             samples=self.samples * (GROUPS - 1) // GROUPS,
             points=run.evaluation.extractor is None,
             modes=mixture and (mixture.means, mixture.stds, mixture.weights),
+            mode_weights=getattr(self.dataset, "mode_weights", None),
             train=self.train.features,
         )
 

@@ -6,6 +6,7 @@ then ``m.compute()``, a tensor or a dict by figure.
 """
 
 from gendiff.metrics.class_accuracy import ClassAccuracy
+from gendiff.metrics.class_modes import ClassModes
 from gendiff.metrics.copying import Copying
 from gendiff.metrics.density_coverage import DensityCoverage
 from gendiff.metrics.energy import EnergyDistance, energy_distance
@@ -21,6 +22,7 @@ from gendiff.metrics.wasserstein import Wasserstein2, wasserstein2
 
 __all__ = [
     "ClassAccuracy",
+    "ClassModes",
     "Copying",
     "DensityCoverage",
     "EnergyDistance",

@@ -23,6 +23,8 @@ class Known:
         points: whether the features are the data themselves, with no extractor between.
         modes: means (K, F), standard deviations (K,) and weights (K,) of the mixture that the data
             are drawn from; None where it is not known.
+        mode_weights: true shares (C,) of the modes, where the data's are the classes C; None where
+            they are not.
         train: features of the training half, (N, M, F); None where there are none.
     """
 
@@ -33,6 +35,7 @@ class Known:
     samples: int = 0
     points: bool = False
     modes: tuple[Tensor, Tensor, Tensor] | None = None
+    mode_weights: Tensor | None = None
     train: Tensor | None = None
 
 
