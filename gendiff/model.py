@@ -131,11 +131,13 @@ def load(folder: str | Path, role: str | None = None) -> Model:
     if not cls.samplers:
         raise UserError(f"{folder}: a {run.method.name} stage cannot be sampled.")
     role = role or cls.speaker
-    path = check_file(folder, f"weights/{role}.safetensors", done)
+    check_file(folder, f"weights/{role}.safetensors", done)
     base = owner(cls, role)
     if base != owner(cls, cls.speaker):
         raise UserError(f"{folder}: {role!r} cannot be sampled; {cls.speaker!r} can.")
-    method = build_method(run, roles=[base])
-    target = method.networks if role == base else method.averaged
-    load_weights(target[role], path)
+    voices = [role, cls.companions[role]] if role in cls.companions else [role]
+    method = build_method(run, roles=[owner(cls, voice) for voice in voices])
+    for voice in voices:
+        target = method.averaged if voice in cls.averages else method.networks
+        load_weights(target[voice], check_file(folder, f"weights/{voice}.safetensors", done))
     return Model(run, method.eval(), role)

@@ -26,6 +26,8 @@ TABLE: dict[str, dict[str, str]] = {
         "pairs": "gendiff.methods.pairs:Pairs",
         "progressive": "gendiff.methods.progressive:Progressive",
         "reflow": "gendiff.methods.reflow:Reflow",
+        "truncated": "gendiff.methods.truncated:Truncated",
+        "truncated_plus": "gendiff.methods.truncated:TruncatedPlus",
     },
     "networks": {
         "classifier": "gendiff.networks.classifier:Classifier",

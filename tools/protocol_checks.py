@@ -44,11 +44,10 @@ def coverage(model: Any, reference: Reference, names: list[str], repeats: int) -
     draws = [reference.measure(names, sight) for sight in sights]
     print("| figure | mean | five draws: ± | hold the mean | one draw: ± | hold the mean |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    single = []
-    for sight in sights[:repeats]:
-        single.append(
-            leaving_out(lambda rows, s=sight: reference.measure(names, s.rows(rows)), labels)
-        )
+    single = [
+        leaving_out(lambda i, x=x: reference.measure(names, x.rows(i), i), len(labels))
+        for x in sights[:repeats]
+    ]
     for name in FIGURES:
         values = [draw[name] for draw in draws]
         mean = statistics.fmean(values)

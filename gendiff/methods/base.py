@@ -20,12 +20,13 @@ from gendiff import averages
 from gendiff.denoiser import Condition, Denoiser, network_of
 from gendiff.errors import UserError
 from gendiff.guidance import guide
-from gendiff.optim import OptimConfig, lr_factor, make_optimizer, set_lr
+from gendiff.methods.update import update
+from gendiff.optim import OptimConfig, make_optimizer
 from gendiff.paths import Cosine, Path
 from gendiff.predictions import Kind, Reading, check_prediction
 from gendiff.samplers.steps import Noise
 from gendiff.sampling import ANY_DENOISER, Sampling
-from gendiff.seeding import Draws, block_size, key, reseed, sample_noise
+from gendiff.seeding import Draws, key, reseed, sample_noise
 from gendiff.training_times import check_even_times
 
 Batch = dict[str, Tensor]
@@ -50,6 +51,7 @@ class Method(LightningModule):
     - ``samplers``: names it can be sampled with, the default first; empty for an evaluator.
     - ``even_times``: trained at evenly spaced times, so these are its only grid and path.
     - ``speaker``: role (or average) that samples unless another is asked for.
+    - ``companions``: role -> another whose weights its sampling needs.
     - ``trains_on``: a product of another stage whose rows are the batches, instead of the data.
     - ``products``: what it makes instead of training (see `produce`).
     - ``extracts``: an evaluator, with ``features(x) -> (features, logits)``.
@@ -74,6 +76,7 @@ class Method(LightningModule):
     samplers: ClassVar[tuple[str, ...]] = ANY_DENOISER
     even_times: ClassVar[bool] = False
     speaker: ClassVar[str] = "ema"
+    companions: ClassVar[dict[str, str]] = {}
     trains_on: ClassVar[str | None] = None
     products: ClassVar[tuple[str, ...]] = ()
     extracts: ClassVar[bool] = False
@@ -184,6 +187,9 @@ class Method(LightningModule):
         """``{"loss": scalar, ...parts to log}`` of a role on a batch {x0, label, index}."""
         raise TypeError(f"{type(self).__name__} does not train")
 
+    def after_update(self, role: str) -> None:
+        """What a role's weights need after each of their updates."""
+
     def condition(self, batch: Batch) -> Batch:
         """The labels, a share of them hidden behind the null label; empty without labels."""
         if not self.classes:
@@ -195,8 +201,8 @@ class Method(LightningModule):
         """Rows of the product at these indices, a pure function of (seed, index)."""
         raise TypeError(f"{type(self).__name__} makes no product")
 
-    def start(self, n: int, cond: Condition, noise: Noise) -> tuple[Tensor, float]:
-        """Where sampling begins: x, (n, *shape), and its time."""
+    def start(self, n: int, cond: Condition, noise: Noise, role: str) -> tuple[Tensor, float]:
+        """Where a role's sampling begins: x, (n, *shape), and its time."""
         t_max = torch.tensor(self.path.t_max)
         return self.path.sigma(t_max).to(self.device) * noise(-1), self.path.t_max
 
@@ -215,38 +221,12 @@ class Method(LightningModule):
         reseed(key(self.seed, self.stage, self.batches_done, self.global_rank), self.device)
         self.losses = {}
         for role in self.turns(self.batches_done):
-            self._update(role, batch)
+            update(self, role, batch)
+            self.after_update(role)
         decay = averages.decay_at(self.batches_done, self.optim.ema_decay)
         for average, role in self.averages.items():
             averages.update(self.averaged[average], self.networks[role], decay)
         self.batches_done += 1
-
-    def _update(self, role: str, batch: Batch) -> None:
-        optimizer: Any = self.optimizers()
-        if isinstance(optimizer, list):
-            optimizer = optimizer[self.learning.index(role)]
-            for other in self.learning:  # no gradients for those whose turn it is not
-                self.networks[other].requires_grad_(other == role)
-        count = len(next(iter(batch.values())))
-        part, world = count // self.accumulate, self.trainer.world_size
-        block = block_size(count * world)
-        parts: list[dict[str, Tensor]] = []
-        drawn_for = (self.seed, self.stage, self.batches_done, role)
-        for start in range(0, count, part):
-            first = self.global_rank * count + start
-            self.draw = Draws(drawn_for, first, part, block, self.device, count * world)
-            losses = self.loss({k: v[start : start + part] for k, v in batch.items()}, role)
-            self.manual_backward(losses["loss"] / self.accumulate)
-            parts.append({name: value.detach() for name, value in losses.items()})
-        if self.optim.clip_norm:
-            nn.utils.clip_grad_norm_(self.networks[role].parameters(), self.optim.clip_norm)
-        peak = self.optim.lr_by_role.get(role, self.optim.lr)
-        set_lr(optimizer, peak * lr_factor(self.optim, self.batches_done, self.max_steps))
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        prefix = f"{role}/" if len(self.learning) > 1 else ""
-        for name in parts[0]:
-            self.losses[prefix + name] = torch.stack([p[name] for p in parts]).mean()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["batches_done"] = self.batches_done
@@ -295,6 +275,9 @@ class Method(LightningModule):
 
         noise = sample_noise(seed, first, n, self.shape, self.device)
         cond = {} if labels is None else {"label": labels.to(self.device)}
-        x, start = self.start(n, cond, noise)
-        denoiser = guide(getattr(self, role or self.speaker), guidance)
+        role = role or self.speaker
+        x, start = self.start(n, cond, noise, role)
+        if start == 0:  # nothing is left to denoise
+            return x
+        denoiser = guide(getattr(self, role), guidance)
         return sampling.run(denoiser, x, steps, cond, noise, start)

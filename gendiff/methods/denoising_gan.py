@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendiff.denoiser import Denoiser
-from gendiff.methods.base import Batch, Method, MethodConfig
+from gendiff.methods.adversarial import Adversarial, AdversarialConfig
+from gendiff.methods.base import Batch
 from gendiff.paths import Path, expand
 from gendiff.predictions import Kind
 
 
 @dataclass(frozen=True)
-class DenoisingGANConfig(MethodConfig):
+class DenoisingGANConfig(AdversarialConfig):
     name: str = "denoising_gan"
     prediction: Kind = "x0"
     steps: int = 4
@@ -29,9 +29,9 @@ class DenoisingGANConfig(MethodConfig):
     latent: int = 16
     """Size of z, the generator's latent; its network takes the condition ``z`` of this size."""
     r1_gamma: float = 0.05
-    """Weight gamma of the R1 penalty, (gamma / 2) |dD / dx_s|^2 on real pairs."""
-    r1_every: int = 10
-    """Batches between R1 penalties; as in the authors' code, not rescaled."""
+    """Weight gamma of (gamma / 2) |dD/dx_s|^2 at real pairs: the slope in x_t is not penalised."""
+    penalty_every: int = 10
+    """Batches between penalties."""
 
 
 class Generator(Denoiser):
@@ -42,7 +42,7 @@ class Generator(Denoiser):
         self.latent = latent
 
 
-class DenoisingGAN(Method):
+class DenoisingGAN(Adversarial):
     """Denoising diffusion GAN: multimodal denoising in a few large steps."""
 
     Config = DenoisingGANConfig
@@ -52,7 +52,6 @@ class DenoisingGAN(Method):
     even_times = True
     speaker = "generator_ema"
     generator: Generator
-    critic: nn.Module
 
     @classmethod
     def wrap(cls, role: str, network: nn.Module, path: Path, config: Any) -> Any:
@@ -67,7 +66,7 @@ class DenoisingGAN(Method):
         super().check(config, path)
         if config.prediction != "x0":
             raise ValueError(f"prediction: {config.prediction}; the generator predicts x0")
-        for name in ("steps", "latent", "r1_every"):
+        for name in ("steps", "latent"):
             if getattr(config, name) < 1:
                 raise ValueError(f"{name}: {getattr(config, name)} must be at least 1")
 
@@ -103,21 +102,9 @@ class DenoisingGAN(Method):
         xs = path.add_noise(x0, self.draw.normal(*self.shape), s)
         scale, variance = (expand(c, xs) for c in path.transition(s, t))
         xt = scale * xs + variance.sqrt() * self.draw.normal(*self.shape)
+        judge = lambda x: self.judge(x, xt, t, cond)  # noqa: E731
         if role == "generator":
-            return {
-                "loss": F.softplus(-self.judge(self.imagine(xt, s, t, cond), xt, t, cond)).mean()
-            }
+            return {"loss": self.generator_loss(judge, self.imagine(xt, s, t, cond))}
         with torch.no_grad():
             fake = self.imagine(xt, s, t, cond)
-        penalised = self.batches_done % self.config.r1_every == 0
-        xs.requires_grad_(penalised)
-        real = self.judge(xs, xt, t, cond)
-        parts = {
-            "real": F.softplus(-real).mean(),
-            "fake": F.softplus(self.judge(fake, xt, t, cond)).mean(),
-        }
-        loss = parts["real"] + parts["fake"]
-        if penalised:
-            (slope,) = torch.autograd.grad(real.sum(), xs, create_graph=True)
-            loss = loss + self.config.r1_gamma / 2 * slope.square().flatten(1).sum(1).mean()
-        return {"loss": loss, **parts}
+        return self.critic_loss(judge, xs, fake)

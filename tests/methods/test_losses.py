@@ -23,6 +23,12 @@ from gendiff.methods.denoising_gan import DenoisingGAN, DenoisingGANConfig
 from gendiff.methods.diffusion import Diffusion, DiffusionConfig
 from gendiff.methods.progressive import Progressive, ProgressiveConfig
 from gendiff.methods.reflow import Reflow, ReflowConfig
+from gendiff.methods.truncated import (
+    Truncated,
+    TruncatedConfig,
+    TruncatedPlus,
+    TruncatedPlusConfig,
+)
 from gendiff.networks.classifier import Classifier
 from gendiff.networks.classifier import ClassifierConfig as NetworkConfig
 from gendiff.networks.mlp import MLP, MLPConfig
@@ -38,8 +44,10 @@ CONFIGS = {
     Progressive: ProgressiveConfig(student_steps=4, guidance=0.5),
     Consistency: ConsistencyConfig(intervals=8, first_intervals=4, solver="heun"),
     Reflow: ReflowConfig(),
-    DenoisingGAN: DenoisingGANConfig(latent=4, r1_every=2),
+    DenoisingGAN: DenoisingGANConfig(latent=4, penalty_every=2),
     ClassifierMethod: ClassifierConfig(noise=0.1, label_smoothing=0.1),
+    Truncated: TruncatedConfig(truncation=0.3, penalty_every=2),
+    TruncatedPlus: TruncatedPlusConfig(truncation=0.3, latent=2, penalty_every=2),
 }
 PATHS = {Progressive: Linear(), Reflow: Linear(), DenoisingGAN: VP()}
 METHODS = [*CONFIGS]
@@ -76,6 +84,44 @@ GOLDEN = {
             "generator/loss": 0.7208,
         },
     ),
+    "Truncated": (
+        {
+            "student/loss": 2.03276,
+            "student/simple": 1.34668,
+            "student/gan": 0.686079,
+            "critic/loss": 1.37931,
+            "critic/real": 0.693207,
+            "critic/fake": 0.685494,
+        },
+        {
+            "student/loss": 1.77255,
+            "student/simple": 1.058,
+            "student/gan": 0.714544,
+            "critic/loss": 1.39821,
+            "critic/real": 0.704239,
+            "critic/fake": 0.693968,
+        },
+    ),
+    "TruncatedPlus": (
+        {
+            "student/loss": 1.34668,
+            "student/simple": 1.34668,
+            "generator/loss": 0.534415,
+            "generator/gan": 0.534415,
+            "critic/loss": 1.42883,
+            "critic/real": 0.549339,
+            "critic/fake": 0.87921,
+        },
+        {
+            "student/loss": 1.05691,
+            "student/simple": 1.05691,
+            "generator/loss": 0.555668,
+            "generator/gan": 0.555668,
+            "critic/loss": 1.42424,
+            "critic/real": 0.569531,
+            "critic/fake": 0.854713,
+        },
+    ),
     "ClassifierMethod": (
         {"loss": 2.24035, "accuracy": 0.34375},
         {"loss": 2.1805, "accuracy": 0.375},
@@ -90,7 +136,7 @@ def mlp(channels=(2, 2), **conditions):
 def network(cls, role, shape):
     if cls is ClassifierMethod:
         return Classifier(NetworkConfig(members=2, channels=4, features=8, classes=3), shape)
-    latent = {"z": 4} if role == "generator" else {}
+    latent = {"z": CONFIGS[cls].latent} if role == "generator" else {}
     return mlp(cls.channels(role, shape, CONFIGS[cls]), label=3, **latent)
 
 
@@ -461,7 +507,7 @@ def test_imagined_samples_have_the_posteriors_moments(path):
 def test_r1_acts_on_the_cleaner_sample_alone(batches_done, penalised):
     """|dD / dx_s|^2 is 3^2 + 4^2, though x_t depends on x_s, too."""
     networks = {"critic": Plane(3.0, 4.0, 7.0, -2.0), "generator": mlp(label=3, z=4)}
-    config = DenoisingGANConfig(latent=4, r1_gamma=0.2, r1_every=10)
+    config = DenoisingGANConfig(latent=4, r1_gamma=0.2, penalty_every=10)
     method = make(DenoisingGAN, config, networks)
     method.batches_done = batches_done
     draws(method, 16)
@@ -495,7 +541,7 @@ def test_gan_losses_pull_in_opposite_ways():
         (Consistency, {"first_intervals": 9}, "^first_intervals: 9"),
         (Consistency, {"prediction": "x0"}, "^prediction: x0"),
         (DenoisingGAN, {"prediction": "v"}, "^prediction: v"),
-        (DenoisingGAN, {"r1_every": 0}, "^r1_every: 0"),
+        (DenoisingGAN, {"penalty_every": 0}, "^penalty_every: 0"),
     ],
 )
 def test_check_names_the_key(cls, change, message):
