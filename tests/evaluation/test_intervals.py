@@ -71,7 +71,7 @@ def test_widths_of_a_single_draw_are_about_those_of_many():
 
     real, train = draw(), draw()
     modes = centres, torch.ones(classes), torch.ones(classes)
-    known = Known(5, 1, classes, True, n * 9 // 10, True, modes, train.features)
+    known = Known(5, 1, classes, True, n * 9 // 10, True, modes, train=train.features)
     names, cpu = registry.names("metrics"), torch.device("cpu")
     draws = [draw() for _ in range(30)]
     figures = [measure(names, known, real, x, cpu) for x in draws]
