@@ -128,8 +128,7 @@ class Truncated(Adversarial):
         if self.proposes(role):
             fake = self.propose(self.draw.normal(*self.shape), cond)
             parts["gan"] = self.config.gan_weight * self.generator_loss(judge, fake)
-        total = torch.stack(list(parts.values())).sum() if parts else x0.new_zeros(())
-        return {"loss": total, **parts}
+        return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
     def proposes(self, role: str) -> bool:
         """Whether a role's network is the generator."""
