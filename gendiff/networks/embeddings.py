@@ -13,6 +13,12 @@ FREQUENCIES = 64
 SCALAR_SCALES = {"second_time": 1000.0, "guidance": 100.0}
 """Scalar conditions, and the factor before the sinusoids (guidance is about ten times a time)."""
 
+MAPPING_LAYERS = 4
+"""Layers of the mapping network of a latent."""
+
+SILU_GAIN = 1.676
+"""1 / sqrt(E[silu(u)^2]) for standard normal u."""
+
 KNOWN_CONDITIONS = ("label", "z", *SCALAR_SCALES)
 
 
@@ -61,6 +67,24 @@ def embedding_mlp(inputs: int, dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, dim), nn.SiLU(), nn.Linear(dim, dim))
 
 
+def mapping_mlp(inputs: int, dim: int) -> nn.Sequential:
+    """Mapping network of a latent: four layers with SiLU between, (B, inputs) -> (B, dim).
+
+    Initialised so that every layer keeps the size of the signal: with the default one a latent
+    fades from layer to layer, and a generator begins by ignoring it.
+
+    Source: Karras et al. 2019, "A style-based generator architecture", sec. 2; Xiao et al. 2022,
+    "Tackling the generative learning trilemma with denoising diffusion GANs", in the appendix.
+    """
+    layers: list[nn.Module] = []
+    for i in range(MAPPING_LAYERS):
+        linear = nn.Linear(dim if i else inputs, dim)
+        nn.init.normal_(linear.weight, std=(SILU_GAIN if i else 1.0) / linear.in_features**0.5)
+        nn.init.zeros_(linear.bias)
+        layers += [nn.SiLU(), linear] if i else [linear]
+    return nn.Sequential(*layers)
+
+
 class ScalarEmbedding(nn.Module):
     """Sinusoids of a scalar through two layers, (B,) -> (B, dim)."""
 
@@ -95,7 +119,7 @@ class Conditioning(nn.Module):
             if name == "label":
                 self.conditions[name] = nn.Embedding(size + 1, dim)
             elif name == "z":
-                self.conditions[name] = embedding_mlp(size, dim)
+                self.conditions[name] = mapping_mlp(size, dim)
             else:
                 self.conditions[name] = ScalarEmbedding(dim, SCALAR_SCALES[name])
 

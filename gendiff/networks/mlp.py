@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gendiff.networks.embeddings import Conditioning, check_conditions
+
+WAVES = 128
+"""Number of Fourier features."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,23 @@ class MLPConfig:
     """Hidden units of each layer."""
     depth: int = 3
     """Residual blocks, of two layers each."""
+    frequency: float = 0.0
+    """Standard deviation of the random frequencies, in cycles a unit of x, of Fourier features that
+    the network reads beside x; 0 for none. For data with detail much finer than their range."""
     conditions: dict[str, int] = field(default_factory=dict)
     """Conditions the network takes: name -> size."""
+
+
+def fourier_features(inputs: int, frequency: float) -> nn.Linear:
+    """Angles of the waves, (B, inputs) -> (B, WAVES); they start at random and learn.
+
+    Source: Tancik et al. 2020, "Fourier features let networks learn high frequency functions in low
+    dimensional domains", Eq. 5, with a random phase in place of pairs of sine and cosine.
+    """
+    waves = nn.Linear(inputs, WAVES)
+    nn.init.normal_(waves.weight, std=2 * math.pi * frequency)
+    nn.init.uniform_(waves.bias, -math.pi, math.pi)
+    return waves
 
 
 class MLP(nn.Module):
@@ -48,7 +68,8 @@ class MLP(nn.Module):
         self.depth = config.depth
         self.conditioning = Conditioning(width, config.conditions)
         self.shifts = nn.Linear(width, config.depth * width)  # P of all blocks at once
-        self.input = nn.Linear(shape[0], width)
+        self.waves = fourier_features(shape[0], config.frequency) if config.frequency else None
+        self.input = nn.Linear(shape[0] + (WAVES if self.waves else 0), width)
         # The shifts carry the bias of the first layer.
         self.first = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(config.depth))
         self.second = nn.ModuleList(nn.Linear(width, width) for _ in range(config.depth))
@@ -67,6 +88,8 @@ class MLP(nn.Module):
             raise ValueError(f"width: must be at least 1, not {config.width}")
         if config.depth < 1:
             raise ValueError(f"depth: must be at least 1, not {config.depth}")
+        if not 0 <= config.frequency < math.inf:
+            raise ValueError(f"frequency: must be at least 0 and finite, not {config.frequency}")
         check_conditions(config.conditions)
 
     def forward(self, x: Tensor, noise_level: Tensor, cond: dict[str, Tensor]) -> Tensor:
@@ -82,7 +105,7 @@ class MLP(nn.Module):
         """
         embedding = self.conditioning(noise_level, cond)
         shifts = self.shifts(F.silu(embedding)).chunk(self.depth, dim=-1)
-        h = self.input(x)
+        h = self.input(x if self.waves is None else torch.cat([x, self.waves(x).sin()], 1))
         for first, second, shift in zip(self.first, self.second, shifts, strict=True):
             h = h + second(F.silu(first(F.silu(h)) + shift))
         output: Tensor = self.output(F.silu(h))

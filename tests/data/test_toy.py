@@ -82,6 +82,21 @@ def test_mixture_samples_on_a_path(path, gm2):
         torch.testing.assert_close(own.T.cov(), torch.eye(2).double(), rtol=0, atol=0.08)
 
 
+def test_mixture_posterior_is_bayes_rule(path, gm2):
+    """p(x0 | x_t) is p(x0) N(x_t; alpha x0, sigma^2) / p(x_t), and its mean is the denoiser's."""
+    xt, t = torch.tensor([0.3, -0.2], dtype=torch.float64), torch.tensor(0.6, dtype=torch.float64)
+    posterior = gm2.posterior(xt, path, t)
+    x0 = torch.randn(5, 2, dtype=torch.float64)
+    a, s = path.alpha(t), path.sigma(t)
+    noise = torch.distributions.Normal(a * x0, s).log_prob(xt).sum(1)
+    wanted = gm2.log_density(x0) + noise - gm2.log_density(xt[None], path, t)
+    torch.testing.assert_close(posterior.log_density(x0), wanted)
+    mean = (posterior.weights[:, None] * posterior.means).sum(0)
+    torch.testing.assert_close(mean, gm2.denoiser(path)(xt[None], t).x0[0])
+    far = gm2.posterior(xt, path, torch.tensor(1e-4))  # all but one weight underflow
+    assert far.log_density(x0).isfinite().all()
+
+
 def test_noised_samples_are_those_of_the_data(path, gm2):
     x0, label = gm2.sample(50, torch.Generator().manual_seed(0))
     start = gm2.sample(50, torch.Generator().manual_seed(0), path, torch.tensor(0.0))

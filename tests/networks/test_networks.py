@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gendiff.networks.classifier import Classifier, ClassifierConfig
-from gendiff.networks.embeddings import Conditioning, sinusoidal_embedding
+from gendiff.networks.embeddings import Conditioning, mapping_mlp, sinusoidal_embedding
 from gendiff.networks.mlp import MLP, MLPConfig
 from gendiff.networks.unet import UNet, UNetConfig
 
@@ -66,6 +67,29 @@ def test_mlp_shapes(size: int) -> None:
     out = network(torch.randn(BATCH, size), torch.rand(BATCH), {})
     assert out.shape == (BATCH, 3)
     assert out.abs().min() > 0
+
+
+def test_fourier_features_make_fine_detail_easy() -> None:
+    """A wave of 2.5 cycles a unit over (-4, 4), learned in 300 steps with them and not without."""
+    x, left = torch.linspace(-4, 4, 512)[:, None], []
+    for frequency in (0.0, 2.0):
+        torch.manual_seed(0)
+        network = MLP(MLPConfig(width=32, depth=1, frequency=frequency), (1,), 1)
+        optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+        for _ in range(300):
+            loss = (network(x, torch.zeros(512), {}) - (5 * math.pi * x).sin()).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        left.append(loss.item())
+    assert left[0] > 0.4
+    assert left[1] < 0.1
+
+
+def test_latents_do_not_fade() -> None:
+    """What the embedding of a latent varies by is of order 1, however many layers it passes."""
+    embedded = mapping_mlp(8, 128)(torch.randn(4096, 8))
+    assert 0.5 < embedded.std(0).mean() < 1.5
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (1, 9, 13)])
@@ -205,6 +229,7 @@ def test_unet_check(settings: dict[str, Any], line: str) -> None:
         (MLP, MLPConfig(), (1, 8, 8), "name: mlp takes vectors"),
         (MLP, MLPConfig(width=0), (2,), "width: "),
         (MLP, MLPConfig(depth=0), (2,), "depth: "),
+        (MLP, MLPConfig(frequency=-1.0), (2,), "frequency: "),
         (MLP, MLPConfig(conditions={"colour": 3}), (2,), "conditions: "),
         (Classifier, ClassifierConfig(), (2,), "name: classifier takes images"),
         (Classifier, ClassifierConfig(), (1, 64, 64), "name: classifier takes images"),

@@ -91,6 +91,16 @@ class GaussianMixture:
         log, offset, variance = self._log_joint(x, *_scales(x, path, t))
         return -((log.softmax(1) / variance)[..., None] * offset).sum(1)
 
+    def posterior(self, xt: Tensor, path: Path, t: Tensor) -> GaussianMixture:
+        """What x0 can have been, given one x_t, (d,), at t, (): again a mixture."""
+        xt, a, s = xt.double(), path.alpha(t.double()), path.sigma(t.double())
+        log, offset, variance = self._log_joint(xt[None], a, s)
+        gain = (a * self.stds**2 / variance[0])[:, None]
+        weights = log[0].softmax(0).clamp(min=1e-300)  # some underflow
+        return GaussianMixture(
+            weights, self.means + gain * offset[0], self.stds * s / variance[0].sqrt()
+        )
+
     def denoiser(self, path: Path) -> ExactDenoiser:
         """The exact posterior mean E[x0 | x_t] on a path."""
         return ExactDenoiser(self, path)
