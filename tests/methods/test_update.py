@@ -100,13 +100,20 @@ TWO = [
 ]
 
 
+RUNS = {
+    "mixture_diffusion": Diffusion,
+    "mixture_denoising_gan": DenoisingGAN,
+    "mixture_truncated_plus": TruncatedPlus,
+}
+
+
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
     """``command(spoil, *words)`` -> exit code and what was said; ``spoil(method, role, loss)``."""
 
-    def call(spoil, *words, config="mixture_diffusion"):
-        cls = {"mixture_diffusion": Diffusion, "mixture_denoising_gan": DenoisingGAN}[config]
-        plain = cls.loss
+    def call(spoil, *words, config="mixture_diffusion", folder=tmp_path):
+        cls = RUNS[config]
+        plain, widths = cls.loss, [f"networks.{role}.width=8" for role in cls.roles]
 
         def loss(method, batch, role):
             losses = plain(method, batch, role)
@@ -115,10 +122,9 @@ def command(tmp_path, monkeypatch, capsys):
         capsys.readouterr()
         with monkeypatch.context() as patch:
             patch.setattr(cls, "loss", loss)
-            words = ["run", config, *TINY, *(ONE if cls is Diffusion else TWO), *words]
-            code = main([*words, "--dir", str(tmp_path)])
+            code = main(["run", config, *TINY, *widths, *words, "--dir", str(folder)])
         out, err = capsys.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err, folder=tmp_path / config)
+        return SimpleNamespace(code=code, out=out, err=err, folder=folder / config)
 
     return call
 
@@ -188,18 +194,26 @@ def test_too_many_in_a_row_end_the_training(command, words, batches, stopped):
         assert Checkpoints(done.folder).newest() == healthy  # none was saved while skipping
 
 
-def test_a_resumed_run_counts_on(command):
+def test_a_resumed_run_counts_on_and_ends_alike(command, tmp_path):
+    """Three roles, of which one skips updates before the stop and after it."""
+    spoil, config = in_batches(1, 6, 10, role="generator"), "mixture_truncated_plus"
+
     def stop(method, role, loss):
         if method.batches_done == 9:
             raise UserError("stopped")
-        return in_batches(1, 6)(method, role, loss)
+        return spoil(method, role, loss)
 
-    assert command(stop).err == "gendiff: stopped\n"
-    done = command(in_batches(1, 6, 10))
+    assert command(stop, config=config).err == "gendiff: stopped\n"
+    done = command(spoil, config=config)
     assert done.out.count("skipped so far") == 1  # the others had been said
-    assert "step 11: updates skipped so far, not finite: student 3" in done.out
-    state = Checkpoints(done.folder).load(pytest.fail)["state"]
-    assert state["skipped"].tolist() == [[0, 3]]
+    assert "step 11: updates skipped so far, not finite: generator 3" in done.out
+    undisturbed = command(spoil, config=config, folder=tmp_path / "undisturbed").folder
+    ours, theirs = (
+        Checkpoints(folder).load(pytest.fail)["state"] for folder in (done.folder, undisturbed)
+    )
+    assert ours["skipped"].tolist() == [[0, 0], [0, 3], [0, 0]]
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    assert metrics(done.folder) == metrics(undisturbed)
 
 
 def test_a_checkpoint_without_counts_goes_on(command):
