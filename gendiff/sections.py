@@ -17,6 +17,9 @@ class TrainerConfig:
     """Global batches, whatever the number of optimizers."""
     checkpoint_steps: int = field(default=500, metadata=OUTSIDE)
     """Global batches between checkpoints."""
+    skip_limit: int = field(default=20, metadata=OUTSIDE)
+    """Updates of a role skipped in a row, as gradients were not finite, that end the training (in
+    short ones, half of them do); 0 for never. Looked at when losses are logged."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 import platform
 import subprocess
 import warnings
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +25,7 @@ from gendiff.data.pairs import read_store, write_store
 from gendiff.errors import Interrupted, UserError
 from gendiff.evaluation.guard import Guard
 from gendiff.methods.base import Method
+from gendiff.methods.update import HELP, skipping
 from gendiff.progress import Reporter, Task
 from gendiff.signals import Stop
 from gendiff.storage import sha256, write_json, write_text
@@ -178,7 +179,7 @@ def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str) ->
         # begun only once something can be resumed: a kill before this line loses nothing
         checkpoints.save({"batches_done": 0, "state": method.state_dict(), "optimizers": []}, 0)
     else:
-        method.load_state_dict(state["state"])
+        method.load_state_dict({"skipped": method.skipped, **state["state"]})  # once not counted
         method.batches_done = state["batches_done"]
     begin(job)
     if method.batches_done == method.max_steps:
@@ -232,6 +233,7 @@ class Keeper(Callback):
         for optimizer, state in zip(trainer.optimizers, saved, strict=False):
             optimizer.load_state_dict(state)
         self.state = None  # its tensors are the optimizer's now
+        self.told = int(pl_module.skipped[:, 1].sum())
         self.stop.patient = True
 
     def on_train_batch_end(
@@ -243,10 +245,13 @@ class Keeper(Callback):
         save = done % self.run.trainer.checkpoint_steps == 0 or last or asked
         watched = self.guard.look()
         if done % self.run.logging.every_steps == 0 or save or watched:
-            losses = finite_losses(pl_module, weights_too=save)
-            self.task.loss = next(iter(losses.values()))
+            skipped = skipping(pl_module, self.run.trainer.skip_limit)
+            save = save and (last or not skipped)  # the weights may be why
+            losses = finite_losses(pl_module, skipped, weights_too=save)
+            self.task.loss = losses.get(next(iter(pl_module.losses)), self.task.loss)
+            logged = {**losses, **watched, **self.count_skipped(pl_module)}
             for tracker in self.trackers:
-                tracker.log({**losses, **watched}, done)
+                tracker.log(logged, done)
         self.task.update(done, self.run.data.batch_size, self.task.loss)
         if save:
             state = {
@@ -258,24 +263,33 @@ class Keeper(Callback):
         if asked and not last:
             raise Interrupted(f"stopped at step {done} of {pl_module.max_steps}")
 
+    def count_skipped(self, method: Method) -> dict[str, float]:
+        """What to log of skipped updates, if any; says so when they are more than before."""
+        counts = dict(zip(method.learning, method.skipped[:, 1].tolist(), strict=True))
+        total = sum(counts.values())
+        if total > self.told:
+            self.told, step = total, method.batches_done
+            each = ", ".join(f"{role} {count}" for role, count in counts.items() if count)
+            self.task.reporter.say(f"  step {step}: updates skipped so far, not finite: {each}")
+        return {"skipped": total} if total else {}
 
-def finite_losses(method: Method, weights_too: bool) -> dict[str, float]:
-    """The last losses as numbers.
+
+def finite_losses(method: Method, skipped: Container[str], weights_too: bool) -> dict[str, float]:
+    """The last losses as numbers, less those not finite of roles whose update was skipped.
 
     Raises:
-        UserError: one of them, or a weight about to be saved, is not finite.
+        UserError: another one, or a weight about to be saved, is not finite.
     """
     losses = {name: float(value) for name, value in method.losses.items()}
-    bad = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
+    wrong = [name for name, value in losses.items() if not math.isfinite(value)]
+    told = [n for n in wrong if (n.rpartition("/")[0] or method.learning[0]) in skipped]
+    bad = [f"{name} is {losses[name]}" for name in wrong if name not in told]
     if weights_too and not bad:
         named = method.networks.named_parameters()
         bad = [f"{name} is not finite" for name, p in named if not p.isfinite().all()]
     if bad:
-        raise UserError(
-            f"{method.stage}: {bad[0]} at step {method.batches_done}; the last checkpoint is "
-            f"untouched. A smaller optim.lr or optim.clip_norm usually helps."
-        )
-    return losses
+        raise UserError(f"{method.stage}: {bad[0]} at step {method.batches_done}; {HELP}")
+    return {name: value for name, value in losses.items() if name not in wrong}
 
 
 def hush() -> None:

@@ -84,6 +84,8 @@ class Method(LightningModule):
 
     draw: Draws
     """Random numbers for the loss being computed: a pure function of (seed, stage, batch)."""
+    skipped: Tensor
+    """Updates skipped as gradients were not finite, (roles that learn, 2): in a row, in total."""
 
     def __init__(
         self,
@@ -107,9 +109,10 @@ class Method(LightningModule):
         self.max_steps, self.seed, self.stage = max_steps, seed, stage
         self.accumulate = accumulate
         self.batches_done = 0
-        """Global batches trained on; with the weights and optimizers, all there is to resume."""
+        """Global batches trained on; with the state and optimizers, all there is to resume."""
         self.losses: dict[str, Tensor] = {}
         """Detached parts of the last losses, by ``role/part`` where there are several roles."""
+        self.register_buffer("skipped", torch.zeros(len(self.learning), 2, dtype=torch.long))
 
         self.networks = nn.ModuleDict({r: n.requires_grad_(True) for r, n in networks.items()})
         self.averaged = nn.ModuleDict(

@@ -26,11 +26,19 @@ import torch
 import gendiff.pipeline.runner
 import gendiff.pipeline.stages
 from gendiff import cli, storage
-from gendiff.methods import classifier, denoising_gan, diffusion, pairs, progressive, reflow
+from gendiff.methods import (
+    classifier,
+    denoising_gan,
+    diffusion,
+    pairs,
+    progressive,
+    reflow,
+    truncated,
+)
 from gendiff.networks import mlp
 
 LOADED = (gendiff.pipeline.runner, classifier, denoising_gan, diffusion, pairs, progressive)
-LOADED += (reflow, mlp, gendiff.pipeline.stages)
+LOADED += (reflow, truncated, mlp, gendiff.pipeline.stages)
 PIPELINE = Path(__file__).with_name("pipeline.yaml")
 
 

@@ -223,6 +223,7 @@ def test_losses_are_the_recorded_ones(run):
 
 def test_everything_that_learns_has_moved(run):
     after = run.method.state_dict()
+    assert not after.pop("skipped").any()
     groups = {tuple(name.split(".")[:2]) for name in after}
     wanted = {("networks", role) for role in run.method.learning}
     assert groups == wanted | {("averaged", average) for average in run.method.averages}
