@@ -158,6 +158,7 @@ def check(run: RunConfig, where: str) -> None:
     least = {
         "trainer.max_steps": (run.trainer.max_steps, 1),
         "trainer.checkpoint_steps": (run.trainer.checkpoint_steps, 1),
+        "trainer.skip_limit": (run.trainer.skip_limit, 0),
         "data.batch_size": (batch, 1),
         "hardware.devices": (run.hardware.devices, 1),
         "hardware.accumulate": (run.hardware.accumulate, 1),

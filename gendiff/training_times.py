@@ -108,7 +108,9 @@ class LossSecondMoment(nn.Module):
         return t, (1 / (self.bins * p[bins])).float()
 
     def update(self, path: Path, t: Tensor, losses: Tensor) -> None:
-        """Add losses, (B,), seen at times t, (B,), in the order of the samples."""
+        """Add losses, (B,), seen at times t, (B,), in the order of the samples; finite ones."""
+        finite = losses.isfinite()
+        t, losses = t[finite], losses[finite]
         share = (t - 1) / path.t_max if path.steps is not None else t / path.t_max
         bins = (share.double() * self.bins + 1e-6).long().clamp(max=self.bins - 1)
         # each bin's losses follow one another; those that do not fit push the oldest out

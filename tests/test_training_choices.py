@@ -98,6 +98,14 @@ def test_times_are_drawn_where_losses_are_large(path):
     assert undo.mean() == pytest.approx(1, abs=0.05)
 
 
+def test_losses_that_are_not_finite_are_not_remembered():
+    path, resampler = VP(), LossSecondMoment(2, history=2)
+    losses = torch.tensor([1.0, float("nan"), 2.0, float("inf"), 3.0])
+    resampler.update(path, torch.tensor([0.1, 0.2, 0.6, 0.7, 0.9]), losses)
+    assert resampler.counts.tolist() == [1, 2]
+    assert resampler.losses.tolist() == [[1, 0], [2, 3]]
+
+
 def test_times_are_uniform_until_every_bin_is_full():
     path, resampler = VP(), LossSecondMoment(4, history=2)
     resampler.update(path, torch.tensor([0.1, 0.1, 0.4, 0.4, 0.6, 0.6, 0.9]), torch.ones(7))

@@ -60,6 +60,7 @@ class Adversarial(Method):
         due = self.batches_done % config.penalty_every == 0
         weights = [config.r1_gamma, config.r2_gamma, config.gradient_penalty]
         r1, r2, between = weights if due else (0.0, 0.0, 0.0)
+        fake = fake.to(real.dtype)  # a generator's output under autocast is not
         real, fake = real.detach().requires_grad_(r1 > 0), fake.detach().requires_grad_(r2 > 0)
         exact = torch.autocast(real.device.type, enabled=False)
         with exact if r1 or r2 or between else nullcontext():

@@ -59,12 +59,7 @@ def test_a_bad_batch_is_a_turn_not_taken(cls, role, batches, kind, settings):
             assert all(torch.equal(state[key][name], value) for name, value in values.items())
 
 
-NOT_YET = pytest.mark.xfail(strict=True, reason="the critic is given a proposal in bfloat16")
-
-
-@pytest.mark.parametrize(
-    "cls", [DenoisingGAN, Truncated, pytest.param(TruncatedPlus, marks=NOT_YET)]
-)
+@pytest.mark.parametrize("cls", [DenoisingGAN, Truncated, TruncatedPlus])
 def test_in_mixed_precision_penalties_are_exact(cls, monkeypatch):
     method, seen, losses = make(cls, clip=1.0), [], []
     plain_slopes, plain_loss = adversarial.slopes, method.loss
