@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -132,6 +134,14 @@ def ignore_signals(worker: int) -> None:
     """A signal to all processes asks the main one to stop; it ends its workers when it is done."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """What multiprocessing does next, but in a way that is not ignored: it waits for them."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 class DataModule(LightningDataModule):
