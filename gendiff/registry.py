@@ -66,8 +66,10 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "data": {
         "checkerboard": "gendiff.data.toy.sets:Checkerboard",
+        "cifar10": "gendiff.data.cifar:CIFAR10",
         "digits": "gendiff.data.digits:Digits",
         "gaussians25": "gendiff.data.toy.sets:Gaussians25",
+        "images": "gendiff.data.images:Images",
         "mixture": "gendiff.data.toy.sets:Mixture",
         "moons": "gendiff.data.toy.sets:Moons",
         "stackeddigits": "gendiff.data.stacked:StackedDigits",

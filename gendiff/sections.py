@@ -64,6 +64,8 @@ class HardwareConfig:
     """bf16 computes in mixed precision; weights and averages stay float32."""
     accumulate: int = 1
     """Parts a global batch is computed in."""
+    workers: int = 0
+    """Processes that read and decode the data ahead; 0 for the main one."""
 
 
 @dataclass(frozen=True)

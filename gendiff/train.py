@@ -205,7 +205,7 @@ def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str) ->
             num_sanity_val_steps=0,
         )
         try:
-            trainer.fit(method, DataModule(dataset, run.data.batch_size))
+            trainer.fit(method, DataModule(dataset, run.data.batch_size, run.hardware.workers))
         finally:
             stop.patient = False
             for tracker in trackers:

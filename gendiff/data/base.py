@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -11,6 +14,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from gendiff.errors import UserError
 from gendiff.seeding import key
 
 Batch = dict[str, Tensor]
@@ -116,20 +120,50 @@ class GlobalBatches(Sampler[list[int]]):
         return torch.randperm(self.samples, generator=generator)
 
 
+class Loader(DataLoader[Batch]):
+    """PyTorch's loader, whose workers fail with the one line that a user is meant to see."""
+
+    def __iter__(self) -> Any:
+        try:
+            yield from super().__iter__()
+        except UserError as error:  # a worker's comes with its traceback before it
+            raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
+
+
+def ignore_signals(worker: int) -> None:
+    """A signal to all processes asks the main one to stop; it ends its workers when it is done."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """What multiprocessing does next, but in a way that is not ignored: it waits for them."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
+
+
 class DataModule(LightningDataModule):
     """Feeds a method the global batches it has not seen yet.
 
     Args:
         dataset: rows {x0, label, ...}.
         batch_size: global batch.
+        workers: processes that read ahead; batches are the same with any number of them.
+
+    Raises:
+        UserError: fewer than 0 workers.
 
     The method being fitted says where to start (``batches_done``), where to stop (``max_steps``)
     and how to shuffle (``seed``, ``stage``); one pass of the loader is the whole run.
     """
 
-    def __init__(self, dataset: Dataset[Batch], batch_size: int) -> None:
+    def __init__(self, dataset: Dataset[Batch], batch_size: int, workers: int = 0) -> None:
         super().__init__()
-        self.dataset, self.batch_size = dataset, batch_size
+        if workers < 0:
+            raise UserError(f"hardware.workers: {workers} must be at least 0.")
+        self.dataset, self.batch_size, self.workers = dataset, batch_size, workers
 
     def train_dataloader(self) -> DataLoader[Batch]:
         if self.trainer is None:
@@ -145,4 +179,10 @@ class DataModule(LightningDataModule):
             self.trainer.global_rank,
             self.trainer.world_size,
         )
-        return DataLoader(self.dataset, batch_sampler=sampler, collate_fn=collate)
+        return Loader(
+            self.dataset,
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=self.workers,
+            worker_init_fn=ignore_signals,
+        )
