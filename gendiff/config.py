@@ -162,6 +162,7 @@ def check(run: RunConfig, where: str) -> None:
         "data.batch_size": (batch, 1),
         "hardware.devices": (run.hardware.devices, 1),
         "hardware.accumulate": (run.hardware.accumulate, 1),
+        "hardware.workers": (run.hardware.workers, 0),
         "logging.every_steps": (run.logging.every_steps, 1),
         "evaluation.draws": (run.evaluation.draws, 1),
         "evaluation.batch_size": (run.evaluation.batch_size, 1),

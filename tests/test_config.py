@@ -139,6 +139,7 @@ BAD = [
     ("trainer.max_steps=0", "x: trainer.max_steps: 0 is too small"),
     ("trainer.max_steps=-3", "x: trainer.max_steps: -3 is too small"),
     ("trainer.skip_limit=-1", "x: trainer.skip_limit: -1 is too small; at least 0"),
+    ("hardware.workers=-1", "x: hardware.workers: -1 is too small"),
     ("trainer.checkpoint_steps=0", "x: trainer.checkpoint_steps: 0 is too small"),
     ("evaluation.steps=[4,0]", "x: evaluation.steps: 0 is too small"),
     ("evaluation.steps=4", "x: evaluation.steps: "),

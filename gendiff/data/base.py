@@ -152,17 +152,12 @@ class DataModule(LightningDataModule):
         batch_size: global batch.
         workers: processes that read ahead; batches are the same with any number of them.
 
-    Raises:
-        UserError: fewer than 0 workers.
-
     The method being fitted says where to start (``batches_done``), where to stop (``max_steps``)
     and how to shuffle (``seed``, ``stage``); one pass of the loader is the whole run.
     """
 
     def __init__(self, dataset: Dataset[Batch], batch_size: int, workers: int = 0) -> None:
         super().__init__()
-        if workers < 0:
-            raise UserError(f"hardware.workers: {workers} must be at least 0.")
         self.dataset, self.batch_size, self.workers = dataset, batch_size, workers
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -13,7 +13,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from gendiff.cli import main
@@ -90,11 +89,6 @@ def test_a_process_ends_with_workers_that_are_still_in_use(path):
     else:
         os.kill(leaving, signal.SIGKILL)
         pytest.fail("still there after 20 s")
-
-
-def test_fewer_than_no_workers_are_refused():
-    with pytest.raises(UserError, match=r"^hardware\.workers: -1 "):
-        DataModule(torch.utils.data.Dataset(), 8, -1)
 
 
 def test_a_stage_is_the_same_with_any_number_of_workers(tmp_path, monkeypatch):
