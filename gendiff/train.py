@@ -8,7 +8,8 @@ import platform
 import subprocess
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from gendiff.errors import Interrupted, UserError
 from gendiff.evaluation.guard import Guard
 from gendiff.methods.base import Method
 from gendiff.progress import Reporter, Task
+from gendiff.settle import settled
 from gendiff.signals import Stop
 from gendiff.storage import sha256, write_json, write_text
 from gendiff.tracking import Tracker, make_trackers
@@ -66,6 +68,8 @@ def train_stage(job: Job, reporter: Reporter, stop: Stop, title: str) -> None:
         Interrupted: a signal asked to stop; a checkpoint holds everything.
         UserError: the loss is not finite, a file is damaged, the disk is full.
     """
+    rows = partial(batches_from, job.run.method_class, job)
+    job = replace(job, run=settled(job.run, job.folder, rows, reporter.say))
     run, folder = job.run, job.folder
     device = device_of(run)
     frozen = {r: load_role(job.init[r].folder, job.init[r].role) for r in run.method_class.frozen}
@@ -159,7 +163,7 @@ def device_of(run: RunConfig, local: int = 0) -> torch.device:
     return torch.device("cuda", local) if there and asked != "cpu" else torch.device("cpu")
 
 
-def batches_from(method: Method, job: Job) -> Any:
+def batches_from(method: Method | type[Method], job: Job) -> Any:
     """The rows to train on: the data's training half, or another stage's product."""
     if not method.trains_on:
         return registry.lookup("data", job.run.data.name)(job.run.data).train
