@@ -7,6 +7,7 @@ import torch
 
 from gendiff.data.base import Rows
 from gendiff.data.toy import GaussianMixture
+from gendiff.denoiser import Denoiser
 from gendiff.errors import UserError
 from gendiff.gaussianity import look_along, non_gaussianity
 from gendiff.methods.diffusion import Diffusion, DiffusionConfig
@@ -17,7 +18,7 @@ from gendiff.methods.truncated import (
     TruncatedPlusConfig,
 )
 from gendiff.networks.mlp import MLP, MLPConfig
-from gendiff.paths import VP, DiscreteLinear
+from gendiff.paths import VP, Cosine, DiscreteLinear
 from gendiff.seeding import Draws
 
 PATHS = [VP(), DiscreteLinear(30)]
@@ -111,6 +112,19 @@ def test_a_trained_denoiser_begins_as_a_ddim_step():
     # a single Gaussian at t_max is known to lie at its mean: x0 is the mean, and the noise is kept
     torch.testing.assert_close(x.mean(0), a * mixture.means[0], rtol=0, atol=0.03)
     torch.testing.assert_close(x.std(0), torch.full((2,), s).double(), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("cut", [100, 50, 5])
+def test_a_teacher_of_the_cosine_path_is_a_denoiser_of_the_chain(cut):
+    """At equal signal-to-noise ratio: v and the noise level know nothing of the path's clock."""
+    chain, cosine = DiscreteLinear(1000), Cosine()
+    network = MLP(MLPConfig(width=16, depth=1), (2,), 2)
+    t = torch.tensor(float(cut))
+    there = cosine.inverse_log_snr(chain.log_snr(t.double())).float()
+    x = torch.randn(8, 2)
+    ours, teachers = (Denoiser(network, p, "v")(x, at) for p, at in ((chain, t), (cosine, there)))
+    torch.testing.assert_close(ours.x0, teachers.x0, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours.eps, teachers.eps, rtol=1e-4, atol=1e-4)
 
 
 def test_reconstruction_is_exact_where_the_denoiser_is_and_nothing_was_lost():
