@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import math
 import platform
 import subprocess
 import warnings
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 
 from gendiff import registry
 from gendiff.build import build_method, check_done, check_file, load_role
@@ -22,14 +22,15 @@ from gendiff.checkpoint import Checkpoints
 from gendiff.config import RunConfig, to_yaml
 from gendiff.data.base import DataModule
 from gendiff.data.pairs import read_store, write_store
-from gendiff.errors import Interrupted, UserError
+from gendiff.errors import UserError
 from gendiff.evaluation.guard import Guard
+from gendiff.keeper import Keeper
 from gendiff.methods.base import Method
-from gendiff.methods.update import HELP, skipping
-from gendiff.progress import Reporter, Task
+from gendiff.progress import Reporter
+from gendiff.settle import settled
 from gendiff.signals import Stop
 from gendiff.storage import sha256, write_json, write_text
-from gendiff.tracking import Tracker, make_trackers
+from gendiff.tracking import make_trackers
 from gendiff.weights import load_weights, save_weights, weight_file
 
 
@@ -67,6 +68,8 @@ def train_stage(job: Job, reporter: Reporter, stop: Stop, title: str) -> None:
         Interrupted: a signal asked to stop; a checkpoint holds everything.
         UserError: the loss is not finite, a file is damaged, the disk is full.
     """
+    rows = partial(batches_from, job.run.method_class, job)
+    job = replace(job, run=settled(job.run, job.folder, rows, reporter.say))
     run, folder = job.run, job.folder
     device = device_of(run)
     frozen = {r: load_role(job.init[r].folder, job.init[r].role) for r in run.method_class.frozen}
@@ -160,7 +163,7 @@ def device_of(run: RunConfig, local: int = 0) -> torch.device:
     return torch.device("cuda", local) if there and asked != "cpu" else torch.device("cpu")
 
 
-def batches_from(method: Method, job: Job) -> Any:
+def batches_from(method: Method | type[Method], job: Job) -> Any:
     """The rows to train on: the data's training half, or another stage's product."""
     if not method.trains_on:
         return registry.lookup("data", job.run.data.name)(job.run.data).train
@@ -210,86 +213,6 @@ def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str) ->
             stop.patient = False
             for tracker in trackers:
                 tracker.close()
-
-
-class Keeper(Callback):
-    """After each global batch: report, checkpoint when due, stop when asked."""
-
-    def __init__(
-        self,
-        run: RunConfig,
-        checkpoints: Checkpoints,
-        state: dict[str, Any] | None,
-        trackers: list[Tracker],
-        task: Task,
-        stop: Stop,
-        guard: Guard,
-    ) -> None:
-        self.run, self.checkpoints, self.state = run, checkpoints, state
-        self.trackers, self.task, self.stop, self.guard = trackers, task, stop, guard
-
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        saved = self.state["optimizers"] if self.state else []
-        for optimizer, state in zip(trainer.optimizers, saved, strict=False):
-            optimizer.load_state_dict(state)
-        self.state = None  # its tensors are the optimizer's now
-        self.told = int(pl_module.skipped[:, 1].sum())
-        self.stop.patient = True
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        done = pl_module.batches_done
-        last = done == pl_module.max_steps
-        asked = self.stop.asked  # once: a signal can come between two looks
-        save = done % self.run.trainer.checkpoint_steps == 0 or last or asked
-        watched = self.guard.look()
-        if done % self.run.logging.every_steps == 0 or save or watched:
-            skipped = skipping(pl_module, self.run.trainer.skip_limit)
-            save = save and (last or not skipped)  # the weights may be why
-            losses = finite_losses(pl_module, skipped, weights_too=save)
-            self.task.loss = losses.get(next(iter(pl_module.losses)), self.task.loss)
-            logged = {**losses, **watched, **self.count_skipped(pl_module)}
-            for tracker in self.trackers:
-                tracker.log(logged, done)
-        self.task.update(done, self.run.data.batch_size, self.task.loss)
-        if save:
-            state = {
-                "batches_done": done,
-                "state": pl_module.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
-            }
-            self.checkpoints.save(state, done)
-        if asked and not last:
-            raise Interrupted(f"stopped at step {done} of {pl_module.max_steps}")
-
-    def count_skipped(self, method: Method) -> dict[str, float]:
-        """What to log of skipped updates, if any; says so when they are more than before."""
-        counts = dict(zip(method.learning, method.skipped[:, 1].tolist(), strict=True))
-        total = sum(counts.values())
-        if total > self.told:
-            self.told, step = total, method.batches_done
-            each = ", ".join(f"{role} {count}" for role, count in counts.items() if count)
-            self.task.reporter.say(f"  step {step}: updates skipped so far, not finite: {each}")
-        return {"skipped": total} if total else {}
-
-
-def finite_losses(method: Method, skipped: Container[str], weights_too: bool) -> dict[str, float]:
-    """The last losses as numbers, less those not finite of roles whose update was skipped.
-
-    Raises:
-        UserError: another one, or a weight about to be saved, is not finite.
-    """
-    losses = {name: float(value) for name, value in method.losses.items()}
-    wrong = [name for name, value in losses.items() if not math.isfinite(value)]
-    told = [n for n in wrong if (n.rpartition("/")[0] or method.learning[0]) in skipped]
-    bad = [f"{name} is {losses[name]}" for name in wrong if name not in told]
-    if weights_too and not bad:
-        named = method.networks.named_parameters()
-        bad = [f"{name} is not finite" for name, p in named if not p.isfinite().all()]
-    if bad:
-        raise UserError(f"{method.stage}: {bad[0]} at step {method.batches_done}; {HELP}")
-    return {name: value for name, value in losses.items() if name not in wrong}
 
 
 def hush() -> None:

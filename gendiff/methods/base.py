@@ -7,7 +7,7 @@ is here. It also works in a plain ``Trainer().fit(method, datamodule)``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -176,6 +176,18 @@ class Method(LightningModule):
         Raises:
             ValueError: the message begins with the role and key.
         """
+
+    @classmethod
+    def settle(cls, config: Any, path: Path, rows: Callable[[], Any]) -> Any:
+        """The config with what it leaves to the data, fields that are none, decided.
+
+        Args:
+            rows: opens the rows that are trained on; methods that leave nothing open never call it.
+
+        Raises:
+            UserError: the data allow no choice.
+        """
+        return config
 
     @classmethod
     def steps_range(cls, config: Any) -> tuple[int, int] | None:

@@ -16,14 +16,16 @@ same weights; here it is the paper's joint objective, ``L_simple + gan_weight L_
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from gendiff.denoiser import Condition, Denoiser
+from gendiff.errors import UserError
+from gendiff.gaussianity import first_gaussian_time, some_rows
 from gendiff.loss_weights import mean_square
 from gendiff.methods.adversarial import Adversarial, AdversarialConfig
 from gendiff.methods.base import Batch
@@ -35,8 +37,11 @@ from gendiff.training_times import at_share
 @dataclass(frozen=True)
 class TruncatedConfig(AdversarialConfig):
     name: str = "truncated"
-    truncation: float = 0.1
-    """Time t_K where diffusion ends, in the path's own range; 0 is a plain GAN, t_max diffusion."""
+    truncation: float | None = None
+    """Time t_K where diffusion ends, in the path's own range; 0 is a plain GAN, t_max diffusion.
+    None takes the first time at which the noised data are Gaussian enough."""
+    gaussian_within: float = 0.05
+    """How far from a Gaussian they may be then, between 0 and 1 (see `gendiff.gaussianity`)."""
     gan_weight: float = 1.0
     """Weight lambda of the generator's loss beside the denoising loss."""
     r1_gamma: float = 0.05
@@ -56,8 +61,14 @@ class Truncated(Adversarial):
     """Truncated diffusion (TDPM), its denoiser being the generator as well."""
 
     Config = TruncatedConfig
+    version = 2
     roles: ClassVar[tuple[str, ...]] = ("student", "critic")
     student: Denoiser
+
+    def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        if config.truncation is None:
+            raise UserError("method.truncation: still open; Truncated.settle asks the data.")
+        super().__init__(config, *args, **kwargs)
 
     @classmethod
     def wrap(cls, role: str, network: Any, path: Path, config: Any) -> Any:
@@ -70,14 +81,25 @@ class Truncated(Adversarial):
     @classmethod
     def check(cls, config: Any, path: Path) -> None:
         super().check(config, path)
-        whole = path.steps is None or float(config.truncation).is_integer()
-        if not (0 <= config.truncation <= path.t_max and whole):
+        t, within = config.truncation, config.gaussian_within
+        if not 0 < within < 1:
+            raise ValueError(f"gaussian_within: {within:g} must be between 0 and 1")
+        whole = path.steps is None or t is None or float(t).is_integer()
+        if t is not None and not (0 <= t <= path.t_max and whole):
             kind = "a number" if path.steps is None else "an integer"
-            raise ValueError(
-                f"truncation: {config.truncation:g} must be {kind} from 0 to {path.t_max:g}"
-            )
+            raise ValueError(f"truncation: {t:g} must be {kind} from 0 to {path.t_max:g}")
         if not 0 < config.gan_weight < float("inf"):
             raise ValueError(f"gan_weight: {config.gan_weight} must be positive and finite")
+
+    @classmethod
+    def settle(cls, config: Any, path: Path, rows: Callable[[], Any]) -> Any:
+        if config.truncation is not None:
+            return config
+        try:
+            t = first_gaussian_time(some_rows(rows()), path, config.gaussian_within)
+        except ValueError as error:
+            raise UserError(f"method.gaussian_within: {error}.") from None
+        return replace(config, truncation=t)
 
     @property
     def plain(self) -> bool:

@@ -11,6 +11,7 @@ from gendiff.config import to_yaml
 from gendiff.errors import UserError
 from gendiff.pipeline.plan import Step, with_digests
 from gendiff.progress import Reporter
+from gendiff.settle import kept
 from gendiff.storage import read_json, sha256, write_json, write_text
 from gendiff.weights import differences, explain, read_tensors, weight_file
 
@@ -40,7 +41,7 @@ def accept(step: Step) -> None:
         if lines:
             raise UserError(f"--accept {name}: the weights do not fit: {explain(lines)}.")
     old = read_json(step.folder / "stage.json")
-    write_text(step.folder / "config.yaml", to_yaml(run))
+    write_text(step.folder / "config.yaml", to_yaml(kept(run, step.folder)))
     done["digests"]["config.yaml"] = sha256(step.folder / "config.yaml")
     write_json(step.folder / "done.json", {**done, "fingerprint": step.record["fingerprint"]})
     write_json(

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gendiff.data.base import Rows
 from gendiff.data.toy import GaussianMixture
+from gendiff.denoiser import Denoiser
+from gendiff.errors import UserError
+from gendiff.gaussianity import look_along, non_gaussianity
 from gendiff.methods.diffusion import Diffusion, DiffusionConfig
 from gendiff.methods.truncated import (
     Truncated,
@@ -14,7 +18,7 @@ from gendiff.methods.truncated import (
     TruncatedPlusConfig,
 )
 from gendiff.networks.mlp import MLP, MLPConfig
-from gendiff.paths import VP, DiscreteLinear
+from gendiff.paths import VP, Cosine, DiscreteLinear
 from gendiff.seeding import Draws
 
 PATHS = [VP(), DiscreteLinear(30)]
@@ -86,6 +90,19 @@ def test_the_generators_call_is_counted(cls):
     assert made.student.nfe == 0
 
 
+@pytest.mark.parametrize("path", PATHS, ids=["continuous", "chain"])
+def test_an_open_truncation_is_asked_of_the_data(path):
+    x0 = GaussianMixture([0.5, 0.5], [[1.0, 0.0], [-1.0, 0.0]], [0.1, 0.1]).sample(300)[0]
+    rows, config = Rows(x0=x0, label=torch.zeros(300)), TruncatedConfig(gaussian_within=0.1)
+    with pytest.raises(UserError, match="truncation: still open"):
+        make(Truncated, config, path)
+    found = Truncated.settle(config, path, lambda: rows).truncation
+    lines, sooner = look_along(x0), found - 1 if path.steps else 0.99 * found
+    assert non_gaussianity(lines, path, found) <= 0.1 < non_gaussianity(lines, path, sooner)
+    given = TruncatedConfig(truncation=5.0)
+    assert Truncated.settle(given, path, None) is given  # the data are not even opened
+
+
 def test_a_trained_denoiser_begins_as_a_ddim_step():
     mixture, path = GaussianMixture([1.0], [[0.5, -0.2]], [0.4]), VP()
     made = make(Truncated, TruncatedConfig(truncation=0.3, prediction="x0"), path)
@@ -95,6 +112,19 @@ def test_a_trained_denoiser_begins_as_a_ddim_step():
     # a single Gaussian at t_max is known to lie at its mean: x0 is the mean, and the noise is kept
     torch.testing.assert_close(x.mean(0), a * mixture.means[0], rtol=0, atol=0.03)
     torch.testing.assert_close(x.std(0), torch.full((2,), s).double(), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("cut", [100, 50, 5])
+def test_a_teacher_of_the_cosine_path_is_a_denoiser_of_the_chain(cut):
+    """At equal signal-to-noise ratio: v and the noise level know nothing of the path's clock."""
+    chain, cosine = DiscreteLinear(1000), Cosine()
+    network = MLP(MLPConfig(width=16, depth=1), (2,), 2)
+    t = torch.tensor(float(cut))
+    there = cosine.inverse_log_snr(chain.log_snr(t.double())).float()
+    x = torch.randn(8, 2)
+    ours, teachers = (Denoiser(network, p, "v")(x, at) for p, at in ((chain, t), (cosine, there)))
+    torch.testing.assert_close(ours.x0, teachers.x0, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours.eps, teachers.eps, rtol=1e-4, atol=1e-4)
 
 
 def test_reconstruction_is_exact_where_the_denoiser_is_and_nothing_was_lost():
@@ -118,6 +148,10 @@ def test_reconstruction_is_exact_where_the_denoiser_is_and_nothing_was_lost():
     [
         ({"truncation": 1.5}, PATHS[0], "truncation: 1.5 must be a number from 0 to 1"),
         ({"truncation": 3.5}, PATHS[1], "truncation: 3.5 must be an integer from 0 to 30"),
+        *(
+            ({"gaussian_within": bad}, PATHS[1], f"gaussian_within: {bad:g} must be between 0")
+            for bad in (0.0, 1.0, float("nan"))
+        ),
         ({"gan_weight": 0.0}, PATHS[0], "gan_weight: 0.0 must be positive"),
         ({"r1_gamma": -1.0}, PATHS[0], "r1_gamma: -1.0 must be at least 0"),
         ({"penalty_every": 0}, PATHS[0], "penalty_every: 0 must be at least 1"),

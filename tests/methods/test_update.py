@@ -14,11 +14,11 @@ from small import STEPS, fit, make, poison
 from gendiff.checkpoint import Checkpoints
 from gendiff.cli import main
 from gendiff.errors import UserError
+from gendiff.keeper import finite_losses
 from gendiff.methods import adversarial
 from gendiff.methods.denoising_gan import DenoisingGAN
 from gendiff.methods.diffusion import Diffusion
 from gendiff.methods.truncated import Truncated, TruncatedPlus
-from gendiff.train import finite_losses
 
 
 def sit_out(method, role, batches):

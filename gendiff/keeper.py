@@ -1,0 +1,99 @@
+"""After each global batch of a stage: what is reported, checkpointed, and stopped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+from gendiff.checkpoint import Checkpoints
+from gendiff.config import RunConfig
+from gendiff.errors import Interrupted, UserError
+from gendiff.evaluation.guard import Guard
+from gendiff.methods.base import Method
+from gendiff.methods.update import HELP, skipping
+from gendiff.progress import Task
+from gendiff.signals import Stop
+from gendiff.tracking import Tracker
+
+
+class Keeper(Callback):
+    """After each global batch: report, checkpoint when due, stop when asked."""
+
+    def __init__(
+        self,
+        run: RunConfig,
+        checkpoints: Checkpoints,
+        state: dict[str, Any] | None,
+        trackers: list[Tracker],
+        task: Task,
+        stop: Stop,
+        guard: Guard,
+    ) -> None:
+        self.run, self.checkpoints, self.state = run, checkpoints, state
+        self.trackers, self.task, self.stop, self.guard = trackers, task, stop, guard
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        saved = self.state["optimizers"] if self.state else []
+        for optimizer, state in zip(trainer.optimizers, saved, strict=False):
+            optimizer.load_state_dict(state)
+        self.state = None  # its tensors are the optimizer's now
+        self.told = int(pl_module.skipped[:, 1].sum())
+        self.stop.patient = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        done = pl_module.batches_done
+        last = done == pl_module.max_steps
+        asked = self.stop.asked  # once: a signal can come between two looks
+        save = done % self.run.trainer.checkpoint_steps == 0 or last or asked
+        watched = self.guard.look()
+        if done % self.run.logging.every_steps == 0 or save or watched:
+            skipped = skipping(pl_module, self.run.trainer.skip_limit)
+            save = save and (last or not skipped)  # the weights may be why
+            losses = finite_losses(pl_module, skipped, weights_too=save)
+            self.task.loss = losses.get(next(iter(pl_module.losses)), self.task.loss)
+            logged = {**losses, **watched, **self.count_skipped(pl_module)}
+            for tracker in self.trackers:
+                tracker.log(logged, done)
+        self.task.update(done, self.run.data.batch_size, self.task.loss)
+        if save:
+            state = {
+                "batches_done": done,
+                "state": pl_module.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
+            }
+            self.checkpoints.save(state, done)
+        if asked and not last:
+            raise Interrupted(f"stopped at step {done} of {pl_module.max_steps}")
+
+    def count_skipped(self, method: Method) -> dict[str, float]:
+        """What to log of skipped updates, if any; says so when they are more than before."""
+        counts = dict(zip(method.learning, method.skipped[:, 1].tolist(), strict=True))
+        total = sum(counts.values())
+        if total > self.told:
+            self.told, step = total, method.batches_done
+            each = ", ".join(f"{role} {count}" for role, count in counts.items() if count)
+            self.task.reporter.say(f"  step {step}: updates skipped so far, not finite: {each}")
+        return {"skipped": total} if total else {}
+
+
+def finite_losses(method: Method, skipped: Container[str], weights_too: bool) -> dict[str, float]:
+    """The last losses as numbers, less those not finite of roles whose update was skipped.
+
+    Raises:
+        UserError: another one, or a weight about to be saved, is not finite.
+    """
+    losses = {name: float(value) for name, value in method.losses.items()}
+    wrong = [name for name, value in losses.items() if not math.isfinite(value)]
+    told = [n for n in wrong if (n.rpartition("/")[0] or method.learning[0]) in skipped]
+    bad = [f"{name} is {losses[name]}" for name in wrong if name not in told]
+    if weights_too and not bad:
+        named = method.networks.named_parameters()
+        bad = [f"{name} is not finite" for name, p in named if not p.isfinite().all()]
+    if bad:
+        raise UserError(f"{method.stage}: {bad[0]} at step {method.batches_done}; {HELP}")
+    return {name: value for name, value in losses.items() if name not in wrong}

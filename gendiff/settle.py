@@ -1,0 +1,55 @@
+"""What a config leaves to the data: decided once, before its stage begins, and kept from then on.
+
+A field of a method's config that is none is open; its `Method.settle` may fill it. The number then
+stands in the stage folder's ``config.yaml``, which is what sampling, evaluation and resume go by;
+the fingerprint stays that of what was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from gendiff.build import read_run
+from gendiff.config import RunConfig
+
+
+def settled(
+    run: RunConfig, folder: Path, rows: Callable[[], Any], say: Callable[[str], None]
+) -> RunConfig:
+    """A run with what the data decide, and said; as decided before where its stage has begun.
+
+    Args:
+        folder: of the stage.
+        rows: opens the rows that are trained on.
+
+    Raises:
+        UserError: the data allow no choice.
+    """
+    if (folder / "stage.json").is_file():
+        found = kept(run, folder)
+    else:
+        method = run.method_class.settle(run.method, run.make_path(), rows)
+        found = replace(run, method=method)
+    for name in left_open(run):
+        value = getattr(found.method, name)
+        if value is not None:
+            say(f"  method.{name}: {value:g}, decided by the data")
+    return found
+
+
+def kept(run: RunConfig, folder: Path) -> RunConfig:
+    """A run with what was decided when the stage in this folder began."""
+    names = left_open(run)
+    if not names:
+        return run
+    begun = read_run(folder).method
+    found = {name: getattr(begun, name, None) for name in names}
+    return replace(run, method=replace(run.method, **found))
+
+
+def left_open(run: RunConfig) -> list[str]:
+    """Fields of a run's method that are none."""
+    return [name for name, value in asdict(run.method).items() if value is None]
