@@ -51,7 +51,6 @@ TABLE: dict[str, dict[str, str]] = {
         "ancestral": "gendiff.samplers.ancestral:ancestral",
         "consistency": "gendiff.samplers.consistency:consistency",
         "ddim": "gendiff.samplers.ddim:ddim",
-        "direct": "gendiff.samplers.posterior:direct",
         "dpm_solver": "gendiff.samplers.dpm:dpm_solver",
         "dpmpp_2m": "gendiff.samplers.dpm:dpmpp_2m",
         "dpmpp_2m_sde": "gendiff.samplers.dpm:dpmpp_2m_sde",

@@ -144,7 +144,7 @@ class Sampling:
 class Rehearsal:
     """A denoiser of nothing, to see whether a sampler runs at all."""
 
-    latent = 1
+    latent, direct = 1, False
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -53,11 +53,14 @@ def read_overrides(words: list[str]) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``over`` laid on ``base``, mapping by mapping; a new ``name`` drops the old one's keys."""
+    """``over`` laid on ``base``, mapping by mapping.
+
+    A new ``name`` drops the old one's keys, and an empty mapping all that was there.
+    """
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
+        if isinstance(value, Mapping) and value and isinstance(old, Mapping):
             # optimizers share their keys; other sections have those of their name
             renamed = key != "optim" and value.get("name", old.get("name")) != old.get("name")
             merged[key] = dict(value) if renamed else merge(old, value)

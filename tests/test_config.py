@@ -105,6 +105,7 @@ def test_off_in_yaml(tmp_path, text, value):
         ({"a": {"x": 4}}, {"a": {"name": "u", "x": 4}, "b": 1}),
         ({"b": {"c": 1}}, {"a": {"name": "u", "x": 2}, "b": {"c": 1}}),
         ({"a": None}, {"a": None, "b": 1}),
+        ({"a": {}}, {"a": {}, "b": 1}),
     ],
 )
 def test_merge(over, merged):

@@ -18,7 +18,6 @@ from gendiff.methods.adversarial import Adversarial, AdversarialConfig
 from gendiff.methods.base import Batch
 from gendiff.paths import Path, expand
 from gendiff.predictions import Kind, Prediction
-from gendiff.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Generator(Denoiser):
 
     def __init__(self, network: nn.Module, path: Path, config: DenoisingGANConfig) -> None:
         super().__init__(network, path, config.prediction)
-        self.latent = config.latent
+        self.latent, self.direct = config.latent, config.direct
 
 
 class DenoisingGAN(Adversarial):
@@ -54,7 +53,7 @@ class DenoisingGAN(Adversarial):
     Config = DenoisingGANConfig
     roles = ("critic", "generator")
     averages = {"generator_ema": "generator"}
-    samplers = ("posterior", "direct")
+    samplers = ("posterior",)
     even_times = True
     speaker = "generator_ema"
     generator: Generator
@@ -86,14 +85,6 @@ class DenoisingGAN(Adversarial):
             raise ValueError(
                 f"generator.conditions.z: {size}, but method.latent is {config.latent}"
             )
-
-    @classmethod
-    def sampling(cls, config: Any, path: Path, text: str | None, steps: int | None) -> Sampling:
-        own = "direct" if config.direct else "posterior"
-        sampling = super().sampling(config, path, text or own, steps)
-        if sampling.name != own:
-            raise ValueError(f"{sampling.name!r} does not fit this model; {own!r} does")
-        return sampling
 
     @classmethod
     def steps_range(cls, config: Any) -> tuple[int, int]:

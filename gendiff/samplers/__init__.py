@@ -11,13 +11,12 @@ from gendiff.samplers.dpm import dpm_solver, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s
 from gendiff.samplers.flow import euler, heun, midpoint
 from gendiff.samplers.grid import time_grid
 from gendiff.samplers.langevin import langevin, predictor_corrector
-from gendiff.samplers.posterior import direct, posterior
+from gendiff.samplers.posterior import posterior
 
 __all__ = [
     "ancestral",
     "consistency",
     "ddim",
-    "direct",
     "dpm_solver",
     "dpmpp_2m",
     "dpmpp_2m_sde",

@@ -53,13 +53,6 @@ def test_a_direct_generator_puts_out_the_next_sample():
     assert not torch.equal(latents[0], latents[1])
 
 
-@pytest.mark.parametrize(("direct", "other"), [(True, "posterior"), (False, "direct")])
-def test_each_kind_has_its_own_sampler(direct, other):
-    made, _ = make(lambda x: x, direct=direct)
-    with pytest.raises(UserError, match=f"'{other}' does not fit this model"):
-        made.sample(1, 4, sampler=other)
-
-
 @pytest.mark.parametrize("direct", [False, True])
 def test_a_generator_without_latent_is_given_none(direct):
     made, networks = make(lambda x: x, latent=0, direct=direct)

@@ -71,7 +71,7 @@ def test_sampling(theirs, agree):
     """Their draw j is our step j, on the pair of index 3 - j; the latent is drawn first."""
 
     class Imagined:
-        path, latent = Truncated(), 5
+        path, latent, direct = Truncated(), 5, False
 
         def __call__(self, x, t, cond):
             index = 4 * t - 1

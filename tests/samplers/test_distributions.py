@@ -44,7 +44,7 @@ class ConsistencyFunction:
 class Pull:
     """A generator whose x0 is the latent, so that it must be drawn."""
 
-    latent = 2
+    latent, direct = 2, False
 
     def __init__(self, path):
         self.path = path
