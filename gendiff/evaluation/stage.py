@@ -16,7 +16,7 @@ from gendiff.evaluation.trajectory import straightness
 from gendiff.model import Model, load
 from gendiff.progress import Reporter
 from gendiff.ranks import Ranks
-from gendiff.report.grid import save_grid, save_scatter
+from gendiff.report.grid import save_grid, save_points
 from gendiff.storage import user_errors, write_json
 
 PER_CLASS = 10
@@ -105,7 +105,7 @@ def save_samples(model: Model, point: Point, folder: Path) -> None:
         if len(shape) == 3:
             save_grid(x, path, PER_CLASS)
         else:
-            save_scatter(x, path)
+            save_points(x, path)
 
 
 def check_points(run: RunConfig, steps: list[int] | None, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of samples: a grid of images, or a scatter plot of 2-D points."""
+"""Pictures of samples: a grid of images, or a plot of points."""
 
 import math
 from pathlib import Path
@@ -47,11 +47,12 @@ def save_grid(x: Tensor, path: Path, columns: int) -> None:
     Image.fromarray((canvas[..., 0] if channels == 1 else canvas).numpy()).save(path, format="PNG")
 
 
-def save_scatter(x: Tensor, path: Path) -> None:
-    """Save 2-D points as a scatter plot with equal axes, PNG.
+def save_points(x: Tensor, path: Path) -> None:
+    """Save points as a PNG: a scatter plot of the first two coordinates with equal axes, or a
+    histogram on the line.
 
     Args:
-        x: (N, 2).
+        x: (N, d).
         path: the file to write; its folder must exist.
 
     Raises:
@@ -59,12 +60,15 @@ def save_scatter(x: Tensor, path: Path) -> None:
     """
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
-    if x.ndim != 2 or x.shape[1] != 2:
-        raise ValueError(f"expected points (N, 2), got {tuple(x.shape)}")
+    if x.ndim != 2:
+        raise ValueError(f"expected points (N, d), got {tuple(x.shape)}")
     points = x.detach().cpu().float().numpy()
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.add_subplot()
-    # Many points overlap: small and translucent ones show the density.
-    axes.scatter(points[:, 0], points[:, 1], s=4, alpha=0.4, linewidths=0, color="#0072B2")
-    axes.set_aspect("equal", adjustable="datalim")
+    if x.shape[1] == 1:
+        axes.hist(points[:, 0], bins=100, density=True, color="#0072B2")
+    else:
+        # Many points overlap: small and translucent ones show the density.
+        axes.scatter(points[:, 0], points[:, 1], s=4, alpha=0.4, linewidths=0, color="#0072B2")
+        axes.set_aspect("equal", adjustable="datalim")
     figure.savefig(path, dpi=150, format="png")

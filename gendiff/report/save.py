@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from gendiff.errors import UserError
-from gendiff.report.grid import save_grid, save_scatter
+from gendiff.report.grid import save_grid, save_points
 from gendiff.storage import make_folder, user_errors, write_atomic
 
 
@@ -37,7 +37,7 @@ def save_samples(x: Tensor, path: Path, classes: int) -> None:
     make_folder(path.parent if path.suffix else path)
     with user_errors(path):
         if not image:
-            save_scatter(x, path if path.suffix else path / "scatter.png")
+            save_points(x, path if path.suffix else path / "scatter.png")
         elif path.suffix == ".png":
             save_grid(x, path, columns(len(x), classes))
         else:

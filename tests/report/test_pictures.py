@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from gendiff.report.grid import save_grid, save_scatter
+from gendiff.report.grid import save_grid, save_points
 
 
 def read(path: Path) -> np.ndarray[Any, Any]:
@@ -58,18 +58,24 @@ def test_grid_needs_a_column(tmp_path: Path) -> None:
 
 
 def test_scatter_shows_all_points_on_equal_axes(tmp_path: Path, figures: list[Figure]) -> None:
-    x = torch.tensor([[0.0, 1.0], [2.0, -3.0], [0.5, 0.5]])
-    save_scatter(x, tmp_path / "scatter.png")
+    x = torch.tensor([[0.0, 1.0, 9.0], [2.0, -3.0, 9.0], [0.5, 0.5, 9.0]])
+    save_points(x, tmp_path / "scatter.png")
     (panel,) = figures[0].axes
-    np.testing.assert_allclose(np.asarray(panel.collections[0].get_offsets()), x.numpy())
+    np.testing.assert_allclose(np.asarray(panel.collections[0].get_offsets()), x[:, :2].numpy())
     assert panel.get_aspect() == 1
 
 
 def test_scatter_is_a_square_png(tmp_path: Path) -> None:
-    save_scatter(torch.zeros(1, 2), tmp_path / "scatter.png")
+    save_points(torch.zeros(1, 2), tmp_path / "scatter.png")
     assert read(tmp_path / "scatter.png").shape[:2] == (750, 750)
 
 
-def test_scatter_rejects_other_shapes(tmp_path: Path) -> None:
+def test_points_of_the_line_are_a_histogram(tmp_path: Path, figures: list[Figure]) -> None:
+    save_points(torch.tensor([[0.0], [1.0], [1.0], [1.0]]), tmp_path / "points.png")
+    bars = figures[0].axes[0].patches
+    assert bars[-1].get_height() == pytest.approx(3 * bars[0].get_height())
+
+
+def test_points_reject_other_shapes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected points"):
-        save_scatter(torch.zeros(4, 3), tmp_path / "scatter.png")
+        save_points(torch.zeros(4), tmp_path / "scatter.png")
