@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -9,7 +11,7 @@ from torch.utils.data import Dataset
 from gendiff.data.base import Batch
 
 
-class Pictures(Dataset[Batch]):
+class Pictures(Dataset[Batch], ABC):
     """Rows {x0, label, index} of labelled images, x0 being float32 in [-1, 1].
 
     With ``flip`` there are twice as many rows: row N + i is row i mirrored left to right. Others
@@ -24,9 +26,9 @@ class Pictures(Dataset[Batch]):
     def __init__(self, label: Tensor, flip: bool) -> None:
         self.label, self.flip = label, flip
 
+    @abstractmethod
     def pixels(self, rows: list[int]) -> Tensor:
         """Images of these rows among the N, (B, C, H, W) uint8, in memory of their own."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.label) * (2 if self.flip else 1)

@@ -56,6 +56,7 @@ class DenoisingGAN(Adversarial):
     samplers = ("posterior",)
     even_times = True
     speaker = "generator_ema"
+    version = 2
     generator: Generator
 
     @classmethod

@@ -43,13 +43,13 @@ def update(method: Any, role: str, batch: dict[str, Tensor]) -> None:
             losses = method.loss({k: v[start : start + part] for k, v in batch.items()}, role)
             method.manual_backward(losses["loss"] / method.accumulate)
             parts.append({name: value.detach() for name, value in losses.items()})
-    learned = [p for p in method.networks[role].parameters() if p.grad is not None]
+    parameters = list(method.networks[role].parameters())
+    gradients = [p.grad for p in parameters if p.grad is not None]
     if ddp and world > 1:
-        average_gradients(learned, world)
+        average(gradients, world)
+    norm = nn.utils.get_total_norm(gradients)
     if method.optim.clip_norm:
-        norm = nn.utils.clip_grad_norm_(learned, method.optim.clip_norm)
-    else:
-        norm = nn.utils.get_total_norm([p.grad for p in learned])
+        nn.utils.clip_grads_with_norm_(parameters, method.optim.clip_norm, norm)
     peak = method.optim.lr_by_role.get(role, method.optim.lr)
     set_lr(optimizer, peak * lr_factor(method.optim, method.batches_done, method.max_steps))
     step_if_finite(optimizer, norm, method.skipped[index])
@@ -59,13 +59,12 @@ def update(method: Any, role: str, batch: dict[str, Tensor]) -> None:
         method.losses[prefix + name] = torch.stack([p[name] for p in parts]).mean()
 
 
-def average_gradients(learned: list[nn.Parameter], world: int) -> None:
+def average(gradients: list[Tensor], world: int) -> None:
     """Average a role's gradients over the ranks, in one message once all parts are in.
 
     DDP's own reducer waits, in every backward pass, for all parameters of the method; here roles
     take turns and a batch has several passes.
     """
-    gradients = [p.grad for p in learned if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)  # gloo has no mean
     sizes = [gradient.numel() for gradient in gradients]
@@ -93,7 +92,7 @@ def step_if_finite(optimizer: Any, norm: Tensor, skipped: Tensor) -> None:
     skipped.add_(bad)[0].mul_(bad)
 
 
-def skipping(method: Any, limit: int = 0) -> dict[str, int]:
+def skipping(method: Any, limit: int) -> dict[str, int]:
     """Roles whose last update was skipped, and how many were in a row.
 
     Raises:

@@ -211,13 +211,13 @@ class UNet(nn.Module):
         for level, stages in enumerate(self.down):
             if level > 0:
                 h = self.shrink[level - 1](h)
-            for stage in stages:  # type: ignore[attr-defined]
+            for stage in stages:  # type: ignore[attr-defined]  # a ModuleList of them
                 h = stage(h, scales_and_shifts)
                 skips.append(h)
         for stage in self.middle:
             h = stage(h, scales_and_shifts)
         for level in reversed(range(len(self.up))):
-            for stage in self.up[level]:  # type: ignore[attr-defined]
+            for stage in self.up[level]:  # type: ignore[attr-defined]  # a ModuleList of them
                 h = stage(torch.cat([h, skips.pop()], dim=1), scales_and_shifts)
             if level > 0:
                 h = F.interpolate(self.grow[level - 1](h), scale_factor=2.0, mode="nearest")
