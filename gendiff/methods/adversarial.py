@@ -18,6 +18,9 @@ from gendiff.paths import Path
 class AdversarialConfig(MethodConfig):
     objective: Objective = "non_saturating"
     """What critic and generator play for."""
+    critic_batches: int = 1
+    """Batches of the critic for each one of the other roles: n_critic of Wasserstein GANs. Those
+    between are the critic's alone."""
     r1_gamma: float = 0.0
     """Weight gamma of (gamma / 2) |dD/dx|^2 at real samples."""
     r2_gamma: float = 0.0
@@ -47,8 +50,13 @@ class Adversarial(Method):
         for key in weights:
             if not 0 <= getattr(config, key) < float("inf"):
                 raise ValueError(f"{key}: {getattr(config, key)} must be at least 0 and finite")
-        if config.penalty_every < 1:
-            raise ValueError(f"penalty_every: {config.penalty_every} must be at least 1")
+        for key in ("penalty_every", "critic_batches"):
+            if getattr(config, key) < 1:
+                raise ValueError(f"{key}: {getattr(config, key)} must be at least 1")
+
+    def turns(self, batches_done: int) -> tuple[str, ...]:
+        alone = (batches_done + 1) % self.config.critic_batches
+        return ("critic",) if alone else self.learning
 
     def critic_loss(self, judge: Judge, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """The critic's loss, with its parts on real and on generated samples.

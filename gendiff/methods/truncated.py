@@ -108,7 +108,7 @@ class Truncated(Adversarial):
 
     def turns(self, batches_done: int) -> tuple[str, ...]:
         alone = tuple(role for role in self.learning if role == "student")
-        return alone if self.plain else self.learning
+        return alone if self.plain else super().turns(batches_done)
 
     # ---- the truncation point --------------------------------------------------------------------
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from small import STEPS, fit, make, poison
+from small import CONFIGS, STEPS, fit, make, poison
 
 from gendiff.checkpoint import Checkpoints
 from gendiff.cli import main
@@ -234,3 +235,12 @@ def test_another_loss_that_is_not_finite_is_an_error(skipped):
         next(method.networks["generator"].parameters()).view(-1)[0] = math.nan
     with pytest.raises(UserError, match=r"gan: generator.* is not finite at step 7"):
         finite_losses(method, {"critic": 1}, weights_too=True)
+
+
+@pytest.mark.parametrize("cls", [DenoisingGAN, Truncated, TruncatedPlus])
+def test_a_critic_can_have_batches_of_its_own(cls):
+    method = make(cls, config=replace(CONFIGS[cls], critic_batches=4))
+    states = fit(method)
+    for role, state in zip(method.learning, states, strict=True):
+        turns = STEPS if role == "critic" else STEPS // 4
+        assert {int(moments["step"]) for moments in state.values()} == {turns}
