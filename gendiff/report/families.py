@@ -25,8 +25,8 @@ def families(entries: list[Entry]) -> tuple[Families, str]:
     """Lines, and what all of them share, which no label repeats.
 
     One line per model and sampler, and per role and guidance where these vary. Models named
-    "<chain>-<steps>", such as "halve-8", are students of one chain, "halve-k", when there are two
-    of them or more.
+    "<chain>-<steps>", such as "halve-8", and measured at so many steps are students of one chain,
+    "halve-k", when there are two of them or more.
 
     Returns:
         families in the order of their first entries, and the words in common, such as "ddim".
@@ -76,9 +76,9 @@ def _words(entry: Entry, name: str) -> dict[str, str]:
 def _names(entries: list[Entry]) -> list[str]:
     """The model of each entry, or its chain where two students or more are drawn as one."""
     students: dict[tuple[Any, ...], set[str]] = defaultdict(set)
-    keys = []
+    keys, own = [], {entry["model"] for entry in entries if is_own(entry)}
     for entry in entries:
-        match = re.fullmatch(r"(.+)-\d+", entry["model"])
+        match = re.fullmatch(r"(.+)-\d+", entry["model"]) if entry["model"] in own else None
         chain = match[1] if match else None
         keys.append((chain, entry["sampler"], entry.get("role"), entry.get("guidance")))
         students[keys[-1]].add(entry["model"])

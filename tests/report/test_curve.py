@@ -102,6 +102,7 @@ def test_line_starts_over_for_each_guidance_and_role(tmp_path, figures, point):
         (["a", "gan"], ["ddim", "gan"], ["a, ddim", "gan"], ""),
         (["a", "a"], ["ddim", "ddim"], ["a, ddim"], ""),
         (["halve-8", "b"], ["ddim", "ddim"], ["halve-8", "b"], "ddim"),
+        (["cut-100", "cut-50"], ["ddim", "ddim"], ["cut-100", "cut-50"], "ddim"),
     ],
 )
 def test_legend_names_what_differs(tmp_path, figures, point, models, samplers, labels, shared):
