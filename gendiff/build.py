@@ -124,6 +124,20 @@ def load_role(folder: Path, role: str) -> Any:
     return run.method_class.wrap(role, network.eval(), run.make_path(), run.method)
 
 
+def features_of(run: RunConfig) -> dict[str, Any]:
+    """The frozen network that a student's perceptual term asks for, if there is one.
+
+    Raises:
+        UserError: its file is damaged or does not fit.
+    """
+    asked = getattr(run.method, "perceptual", None)
+    if not asked or not asked.weight:
+        return {}
+    from gendiff.extractors.perceptual import Perceptual  # timm takes a while
+
+    return {"perceptual": Perceptual(asked.extractor, asked.weights, asked.size)}
+
+
 def load_evaluator(folder: Path) -> Any:
     """A finished evaluator stage: a method with ``features(x) -> (features, logits)``."""
     run, done = finished(folder)

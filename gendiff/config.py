@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gendiff import registry
 from gendiff.errors import UserError, did_you_mean
-from gendiff.extractors import check_extractor
+from gendiff.extractors import check_extractor, check_perceptual
 from gendiff.optim import OptimConfig
 from gendiff.sections import (
     OUTSIDE,
@@ -49,7 +49,7 @@ class RunConfig:
 
     @property
     def method_class(self) -> Any:
-        return registry.lookup("methods", self.method.name)
+        return registry.lookup("methods", self.method.name).variant(self.method)
 
     @property
     def conditional(self) -> bool:
@@ -225,11 +225,14 @@ def check_evaluation(run: RunConfig, where: str) -> None:
                 raise UserError(f"{where}: evaluation.{key}: unknown {name!r}.{hint}")
     if asked.weights and (asked.stage or not asked.extractor):
         raise UserError(f"{where}: evaluation.weights: only a pretrained extractor takes them.")
-    if asked.extractor and not asked.stage:
-        try:
+    term = getattr(run.method, "perceptual", None)
+    try:
+        if asked.extractor and not asked.stage:
             check_extractor(asked.extractor, asked.weights)
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from None
+        if term and term.weight:
+            check_perceptual(term.extractor, term.weights, run.data.shape)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     for weight in asked.guidance:
         if not math.isfinite(weight):
             raise UserError(f"{where}: evaluation.guidance: {weight} must be finite.")

@@ -64,11 +64,6 @@ class Denoiser:
         self.reading = Reading(reading) if isinstance(reading, str) else reading
         self.network, self.path, self.nfe = network, path, 0
 
-    @staticmethod
-    def output_channels(channels: int) -> int:
-        """Channels the network must put out for data of so many channels."""
-        return channels
-
     def __call__(self, xt: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         """Predict at x_t, (B, ...), and t, (B,) or ()."""
         self.nfe += 1

@@ -5,7 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from gendiff.denoiser import Condition, DenoiserLike, X0At, combine, x0_at
+from gendiff.paths import expand
 from gendiff.predictions import Prediction
+
+Weight = float | Tensor
+"""w of all samples, or of each, (B,)."""
 
 
 class Guided:
@@ -16,13 +20,13 @@ class Guided:
     Costs two network calls, and counts as two.
     """
 
-    def __init__(self, denoiser: DenoiserLike, weight: float) -> None:
+    def __init__(self, denoiser: DenoiserLike, weight: Weight) -> None:
         self.denoiser, self.weight, self.path = denoiser, weight, denoiser.path
 
     def __call__(self, xt: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         conditional = self.denoiser(xt, t, cond)
         unconditional = self.denoiser(xt, t, unlabelled(cond))
-        output = combine(1 + self.weight, conditional.output, -self.weight, unconditional.output)
+        output = pushed(conditional.output, unconditional.output, self.weight)
         return Prediction(output, conditional.reading, xt, conditional.t, self.path)
 
     def at(self, times: Tensor) -> X0At:
@@ -39,7 +43,14 @@ class GuidedAt(X0At):
 
     def __call__(self, i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
         conditional, rest = self.inner(i, xt, cond), self.inner(i, xt, unlabelled(cond))
-        return combine(1 + self.weight, conditional, -self.weight, rest)
+        return pushed(conditional, rest, self.weight)
+
+
+def pushed(conditional: Tensor, rest: Tensor, weight: Weight) -> Tensor:
+    """``(1 + w) conditional - w rest``."""
+    if isinstance(weight, Tensor):
+        return conditional + expand(weight, conditional) * (conditional - rest)
+    return combine(1 + weight, conditional, -weight, rest)
 
 
 def unlabelled(cond: Condition | None) -> Condition:
@@ -47,6 +58,7 @@ def unlabelled(cond: Condition | None) -> Condition:
     return {name: value for name, value in (cond or {}).items() if name != "label"}
 
 
-def guide(denoiser: DenoiserLike, weight: float) -> DenoiserLike:
+def guide(denoiser: DenoiserLike, weight: Weight) -> DenoiserLike:
     """The denoiser itself when the weight is 0."""
-    return Guided(denoiser, weight) if weight else denoiser
+    plain = not isinstance(weight, Tensor) and weight == 0
+    return denoiser if plain else Guided(denoiser, weight)

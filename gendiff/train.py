@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from gendiff import registry
-from gendiff.build import build_method, check_done, check_file, load_role
+from gendiff.build import build_method, check_done, check_file, features_of, load_role
 from gendiff.checkpoint import Checkpoints
 from gendiff.config import RunConfig, to_yaml
 from gendiff.data.base import DataModule
@@ -73,6 +73,7 @@ def train_stage(job: Job, reporter: Reporter, stop: Stop, title: str) -> None:
     run, folder = job.run, job.folder
     device = device_of(run)
     frozen = {r: load_role(job.init[r].folder, job.init[r].role) for r in run.method_class.frozen}
+    frozen |= features_of(run)
     method = build_method(run, job.name, frozen).to(device)
     if method.products:
         begin(job)

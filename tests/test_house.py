@@ -78,7 +78,7 @@ ONLY = {
     "weights": {"errors", "storage"},
     "predictions": {"paths"},
     "denoiser": {"paths", "predictions"},
-    "guidance": {"denoiser", "predictions"},
+    "guidance": {"denoiser", "paths", "predictions"},
     "samplers": {"paths", "denoiser"},
     "loss_weights": {"paths", "predictions"},
     "training_times": {"paths", "seeding"},

@@ -10,6 +10,8 @@ run. Published figures correspond to these choices:
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,14 +21,14 @@ from gendiff.errors import UserError, did_you_mean
 if TYPE_CHECKING:  # a config is checked without torch
     from gendiff.extractors.base import Extractor
 
-_TIMM = "timm/"
+TIMM = "timm/"
 NAMES = ("dinov2", "inception")
 """Beside ``timm/NAME``."""
 
 
 def is_pretrained(name: str) -> bool:
     """Whether a name is that of a network trained elsewhere, and not of a stage."""
-    return name in NAMES or name.startswith(_TIMM)
+    return name in NAMES or name.startswith(TIMM)
 
 
 def check_extractor(name: str, weights: str | None) -> None:
@@ -44,8 +46,8 @@ def check_extractor(name: str, weights: str | None) -> None:
             "evaluation.extractor: inception needs torch-fidelity; "
             "pip install 'gendiff[inception]'."
         )
-    if name.startswith(_TIMM):
-        _check_timm(name.removeprefix(_TIMM))
+    if name.startswith(TIMM):
+        _check_timm(name.removeprefix(TIMM))
     if weights is None:
         raise UserError(
             f"evaluation.weights: {name} needs a file of weights, .safetensors or .pth; "
@@ -78,7 +80,32 @@ def make_extractor(name: str, weights: str | None) -> Extractor:
         return DINOv2(path)
     from gendiff.extractors.vision import Vision
 
-    return Vision(name.removeprefix(_TIMM), path)
+    return Vision(name.removeprefix(TIMM), path)
+
+
+def check_perceptual(name: str, weights: str, shape: tuple[int, ...]) -> None:
+    """Whether a perceptual term has what it needs, for samples of this shape.
+
+    Raises:
+        UserError: as `check_extractor`, by the keys of the method.
+    """
+    if not name.startswith(TIMM):
+        raise UserError(f"method.perceptual.extractor: {name!r} must be timm/NAME.")
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise UserError(
+            f"method.perceptual.weight: features are of images of 1 or 3 channels, not {shape}."
+        )
+    with keys_of("method.perceptual"):
+        check_extractor(name, weights or None)
+
+
+@contextmanager
+def keys_of(section: str) -> Iterator[None]:
+    """Errors name the keys of another section than the evaluation's."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace("evaluation.", f"{section}.", 1)) from None
 
 
 def _check_timm(model: str) -> None:

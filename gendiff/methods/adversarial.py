@@ -56,7 +56,7 @@ class Adversarial(Method):
 
     def turns(self, batches_done: int) -> tuple[str, ...]:
         alone = (batches_done + 1) % self.config.critic_batches
-        return ("critic",) if alone else self.learning
+        return ("critic",) if alone else super().turns(batches_done)
 
     def critic_loss(self, judge: Judge, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """The critic's loss, with its parts on real and on generated samples.

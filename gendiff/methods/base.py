@@ -1,8 +1,7 @@
 """What every method shares: roles and averages, the training step, and sampling.
 
-A method is a LightningModule that knows nothing of files, YAML or other stages. It says which
-networks it has (``roles``), which of them learn, and what a role's loss on a batch is; the rest
-is here. It also works in a plain ``Trainer().fit(method, datamodule)``.
+A method knows nothing of files, YAML or other stages. It says which networks it has (``roles``),
+which of them learn, and what a role's loss is. It works in a plain ``Trainer().fit`` as well.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gendiff import averages
-from gendiff.denoiser import Condition, Denoiser, network_of
+from gendiff.denoiser import Condition, Denoiser, DenoiserLike, network_of
 from gendiff.errors import UserError
 from gendiff.guidance import guide
 from gendiff.methods.update import update
@@ -115,21 +114,21 @@ class Method(LightningModule):
         self.register_buffer("skipped", torch.zeros(len(self.learning), 2, dtype=torch.long))
 
         self.networks = nn.ModuleDict({r: n.requires_grad_(True) for r, n in networks.items()})
-        self.averaged = nn.ModuleDict(
-            {
-                average: averages.average_of(networks[role])
-                for average, role in self.averages.items()
-                if role in networks
-            }
-        )
+        kept = {a: networks[role] for a, role in self.averages.items() if role in networks}
+        self.averaged = nn.ModuleDict({a: averages.average_of(n) for a, n in kept.items()})
         self.frozen_roles = dict(frozen or {})  # a plain dict: never in a checkpoint, nor in DDP
         for role, module in self.frozen_roles.items():
             network_of(module).requires_grad_(False).eval()
             object.__setattr__(self, role, module)
-        for role, network in [*self.networks.items(), *self.averaged.items()]:
+        for role, network in (*self.networks.items(), *self.averaged.items()):
             object.__setattr__(self, role, self.wrap(role, network, self.path, config))
 
     # ---- what methods override ---------------------------------------------------------------
+
+    @classmethod
+    def variant(cls, config: Any) -> type[Method]:
+        """The class that trains a config: this one, or one with further networks."""
+        return cls
 
     @classmethod
     def wrap(cls, role: str, network: nn.Module, path: Path, config: Any) -> Any:
@@ -139,7 +138,7 @@ class Method(LightningModule):
     @classmethod
     def channels(cls, role: str, shape: Sequence[int], config: Any) -> tuple[int, int]:
         """Input and output channels of a role's network, for samples of this shape."""
-        return shape[0], Denoiser.output_channels(shape[0])
+        return shape[0], shape[0]
 
     @classmethod
     def check(cls, config: Any, path: Path) -> None:
@@ -212,6 +211,10 @@ class Method(LightningModule):
         hidden = self.draw.uniform() < self.config.label_dropout
         return {"label": batch["label"].masked_fill(hidden, self.classes)}
 
+    def guided(self, denoiser: DenoiserLike, weight: float, n: int) -> tuple[DenoiserLike, Batch]:
+        """A denoiser pushed by a guidance weight, and what n samples are told of it."""
+        return guide(denoiser, weight), {}
+
     def produce(self, indices: Tensor) -> Batch:
         """Rows of the product at these indices, a pure function of (seed, index)."""
         raise TypeError(f"{type(self).__name__} makes no product")
@@ -239,8 +242,8 @@ class Method(LightningModule):
             update(self, role, batch)
             self.after_update(role)
         decay = averages.decay_at(self.batches_done, self.optim.ema_decay)
-        for average, role in self.averages.items():
-            averages.update(self.averaged[average], self.networks[role], decay)
+        for name, role in self.averages.items():
+            averages.update(self.averaged[name], self.networks[role], decay)
         self.batches_done += 1
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -287,12 +290,11 @@ class Method(LightningModule):
             sampling = self.sampling(self.config, self.path, sampler, steps)
         except ValueError as error:
             raise UserError(f"sampler: {error}") from None
-
         noise = sample_noise(seed, first, n, self.shape, self.device)
-        cond = {} if labels is None else {"label": labels.to(self.device)}
         role = role or self.speaker
+        cond = {} if labels is None else {"label": labels.to(self.device)}
         x, start = self.start(n, cond, noise, role)
-        if start == 0:  # nothing is left to denoise
+        if not start:  # nothing is left to denoise
             return x
-        denoiser = guide(getattr(self, role), guidance)
-        return sampling.run(denoiser, x, steps, cond, noise, start)
+        denoiser, told = self.guided(getattr(self, role), guidance, n)
+        return sampling.run(denoiser, x, steps, {**cond, **told}, noise, start)

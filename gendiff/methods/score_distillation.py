@@ -1,0 +1,123 @@
+"""What score distillation shares: a fake score that follows the samples of a few-step student.
+
+A student makes x0 in ``student_steps`` calls; the ``fake`` learns to denoise what it makes, as the
+frozen ``teacher`` denoises data. Where the two differ at a noised sample, the student is told how
+to move it. `score_identity` and `distribution_matching` say how.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gendiff.denoiser import Condition, Denoiser
+from gendiff.loss_weights import mean_square
+from gendiff.methods.base import Batch
+from gendiff.methods.diffusion import MEANS
+from gendiff.methods.student import Distilled, DistilledConfig
+from gendiff.paths import Path, expand
+from gendiff.samplers.steps import Noise
+from gendiff.training_times import draw_times
+
+LEAST_SIGNAL = 0.05
+"""Least alpha at which x0 is read from eps: it is divided by it."""
+
+
+@dataclass(frozen=True)
+class ScoreDistillationConfig(DistilledConfig):
+    student_steps: int = 1
+    """Calls in which the student makes a sample."""
+    fake_batches: int = 1
+    """Batches of the fake score for each one of the student."""
+    start: float = 1.0
+    """Share of the path at which sampling starts from pure noise; below 1 where the prediction says
+    little of x0 at the end, as eps does (SiD starts at sigma 2.5, DMD2 on Stable Diffusion XL at
+    step 399 of 1000)."""
+
+
+class ScoreDistillation(Distilled):
+    """Base of methods with a fake score."""
+
+    Config = ScoreDistillationConfig
+    roles = ("student", "fake", "teacher")
+    samplers = ("consistency",)
+    even_times = True
+    fake: Denoiser
+
+    @classmethod
+    def check(cls, config: Any, path: Path) -> None:
+        super().check(config, path)
+        for key in ("student_steps", "fake_batches"):
+            if getattr(config, key) < 1:
+                raise ValueError(f"{key}: {getattr(config, key)} must be at least 1")
+        if not 0 < config.start <= 1:
+            raise ValueError(f"start: {config.start} must be above 0 and at most 1")
+        kept = float(path.alpha(torch.tensor(config.start * path.t_max)))
+        if config.prediction in ("eps", "score") and kept < LEAST_SIGNAL:
+            raise ValueError(
+                f"prediction: {config.prediction} says too little of x0 at the end of the path, "
+                f"where alpha is {kept:.2g}; lower start, or use v"
+            )
+
+    @classmethod
+    def steps_range(cls, config: Any) -> tuple[int, int]:
+        return config.student_steps, config.student_steps
+
+    def start(self, n: int, cond: Condition, noise: Noise, role: str) -> tuple[Tensor, float]:
+        t = torch.tensor(self.config.start * self.path.t_max)
+        return self.path.sigma(t).to(self.device) * noise(-1), float(t)
+
+    def turns(self, batches_done: int) -> tuple[str, ...]:
+        if (batches_done + 1) % self.config.fake_batches:
+            return tuple(role for role in self.learning if role != "student")
+        return tuple(sorted(self.learning, key=lambda role: role == "student"))
+
+    def draw_sample(self, cond: Batch) -> Tensor:
+        """The student's x0 in one of its steps, at an x_t that it reached itself.
+
+        Yin et al. 2024, "Improved Distribution Matching Distillation", Section 4.5; of one step,
+        that is the sample of noise.
+        """
+        path, steps = self.path, self.config.student_steps
+        k = self.draw.integers(1, steps + 1)
+        times = torch.linspace(0, self.config.start * path.t_max, steps + 1, device=self.device)
+        x = xt = path.sigma(times[-1]) * self.draw.normal(*self.shape)
+        with torch.no_grad():
+            for i in range(steps, 1, -1):  # as `gendiff.samplers.consistency`
+                x0 = self.student(x, times[i], cond).x0
+                x = path.add_noise(x0, self.draw.normal(*self.shape), times[i - 1].expand(len(x)))
+                xt = torch.where(expand(k < i, x), x, xt)
+        return self.student(xt, times[k], cond).x0
+
+    def imagine(self, batch: Batch) -> Tensor:
+        return self.draw_sample(self.condition(batch))
+
+    def noised(self, x0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x_t at the path's own training times, with t and eps."""
+        kind: Any = self.path.training_times
+        t = draw_times(kind, self.path, self.draw, *MEANS.get(kind, (0.0, 1.0)))
+        eps = self.draw.normal(*self.shape)
+        return self.path.add_noise(x0, eps, t), t, eps
+
+    def loss(self, batch: Batch, role: str) -> dict[str, Tensor]:
+        cond = self.condition(batch)
+        if role == "student":
+            return self.student_loss(self.draw_sample(cond), cond)
+        with torch.no_grad():
+            x0 = self.draw_sample(cond)
+        xt, t, eps = self.noised(x0)
+        output = self.fake(xt, t, cond).output
+        goal = self.fake.reading.target(x0, eps, t, self.path)
+        return {"loss": mean_square(output - goal).mean()}
+
+    def student_loss(self, x0: Tensor, cond: Batch) -> dict[str, Tensor]:
+        """The student's loss on samples that carry its gradient."""
+        raise NotImplementedError
+
+
+def distance(x0: Tensor, teacher: Tensor) -> Tensor:
+    """Mean absolute difference of a sample and the teacher's x0, (B,): the scale of a step."""
+    return (x0 - teacher).detach().abs().flatten(1).mean(1).clamp(min=1e-5)

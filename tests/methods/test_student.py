@@ -1,0 +1,172 @@
+"""Terms beside a student's own loss, and students that are told the teacher's guidance."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from gendiff.denoiser import Denoiser
+from gendiff.errors import UserError
+from gendiff.guidance import guide
+from gendiff.methods.distribution_matching import DistributionMatching, DistributionMatchingConfig
+from gendiff.methods.score_identity import ScoreIdentity, ScoreIdentityConfig
+from gendiff.methods.student import PerceptualConfig
+from gendiff.networks.mlp import MLP, MLPConfig
+from gendiff.paths import Cosine
+from gendiff.seeding import Draws
+
+CONFIGS = {ScoreIdentity: ScoreIdentityConfig, DistributionMatching: DistributionMatchingConfig}
+BOTH = pytest.mark.parametrize("cls", [*CONFIGS])
+
+
+def small(inputs=2, outputs=2, **conditions):
+    return MLP(MLPConfig(16, 1, conditions=conditions), (inputs,), outputs)
+
+
+def method_of(cls, classes=0, conditions=None, **settings):
+    config = CONFIGS[cls](**settings)
+    cls, conditions = cls.variant(config), conditions or {}
+    torch.manual_seed(0)
+    label = {"label": classes} if classes else {}
+    teacher = {"teacher": Denoiser(small(**label), Cosine(), "v")}
+    networks = {"student": small(**conditions, **label), "fake": small(**label)}
+    if "critic" in cls.roles:
+        networks["critic"] = small(outputs=1)
+    shape = {"shape": (2,), "classes": classes}
+    return cls(config, networks, Cosine(), teacher, **shape, max_steps=4)
+
+
+def batch(method, role):
+    method.draw = Draws((0, "", 0, role), 0, 12, 1)
+    generator = torch.Generator().manual_seed(3)
+    x0 = torch.randn(12, 2, generator=generator)
+    return {"x0": x0, "label": torch.arange(12) % max(1, method.classes)}
+
+
+@BOTH
+def test_without_terms_a_method_is_itself(cls):
+    assert cls.variant(CONFIGS[cls]()) is cls
+
+
+@BOTH
+def test_the_game_adds_what_its_weight_says(cls):
+    plain, judged = method_of(cls), method_of(cls, adversarial_weight=0.3)
+    assert judged.learning == ("student", "fake", "critic")
+    own = plain.loss(batch(plain, "student"), "student")["loss"]
+    seen = []
+    judged.critic.register_forward_hook(lambda module, args, out: seen.append(out))
+    losses = judged.loss(batch(judged, "student"), "student")
+    game = F.softplus(-seen[0]).mean()
+    torch.testing.assert_close(losses["gan"], game)
+    torch.testing.assert_close(losses["loss"], own + 0.3 * game)
+    losses["gan"].backward()
+    assert all(p.grad is not None for p in judged.student.network.parameters())
+    assert all(p.grad is None for p in judged.fake.network.parameters())
+    assert set(judged.loss(batch(judged, "fake"), "fake")) == {"loss"}
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5, 1.0])
+@BOTH
+def test_the_critic_compares_data_and_samples_at_one_noise(cls, noise):
+    method = method_of(cls, adversarial_weight=1.0, critic_noise=noise)
+    seen = []
+    method.critic.register_forward_hook(lambda module, args, out: seen.append((args, out)))
+    losses = method.loss(batch(method, "critic"), "critic")
+    (real, level, _), logits_real = seen[0]
+    (_, same, _), logits_fake = seen[1]
+    wanted = F.softplus(-logits_real).mean() + F.softplus(logits_fake).mean()
+    torch.testing.assert_close(losses["loss"], wanted)
+    torch.testing.assert_close(level, same)
+    assert level.max() <= noise + 1e-4
+    if noise == 0:
+        torch.testing.assert_close(real, batch(method, "critic")["x0"], atol=1e-3, rtol=0)
+    losses["loss"].backward()
+    assert all(p.grad is None for p in method.student.network.parameters())
+
+
+class Halved(nn.Module):
+    """A distance that is easy to work out."""
+
+    def forward(self, made, goal):
+        return (made - goal).square().sum(1) / 2
+
+
+@BOTH
+def test_the_distance_in_features_adds_what_its_weight_says(cls):
+    plain = method_of(cls)
+    method = method_of(cls, perceptual=PerceptualConfig(weight=0.2), adversarial_weight=0.3)
+    method.frozen_roles["perceptual"] = Halved()
+    own = plain.loss(batch(plain, "student"), "student")["loss"]
+    made, goal = plain.shown
+    losses = method.loss(batch(method, "student"), "student")
+    apart = (made - goal).square().sum(1).mean() / 2
+    torch.testing.assert_close(losses["perceptual"], apart)
+    torch.testing.assert_close(losses["loss"], own + 0.2 * apart + 0.3 * losses["gan"])
+    assert set(method.loss(batch(method, "critic"), "critic")) == {"loss", "real", "fake"}
+
+
+@BOTH
+def test_a_student_is_told_the_weight_its_teacher_is_guided_by(cls):
+    method = method_of(cls, 3, {"guidance": 1}, guidance=0.5, guidance_max=4.0)
+    rows = batch(method, "student")
+    told, asked = [], []
+    method.student.network.register_forward_pre_hook(lambda m, args: told.append(args[2]))
+    method.teacher.network.register_forward_hook(lambda m, args, out: asked.append(args[2]))
+    method.loss(rows, "student")
+    weight = told[0]["guidance"]
+    assert 0.5 <= weight.min() < 1.5
+    assert 3 < weight.max() <= 4
+    assert ["label" in cond for cond in asked] == [True, False]
+    # the guided teacher is, row by row, the one guided by that row's weight
+    x, t = torch.randn(12, 2), torch.full((12,), 0.4)
+    ours = method.taught(told[0])(x, t, {"label": rows["label"]}).x0
+    for i, w in enumerate(weight.tolist()):
+        alone = guide(method.teacher, w)(x[i : i + 1], t[:1], {"label": rows["label"][i : i + 1]})
+        torch.testing.assert_close(ours[i : i + 1], alone.x0)
+
+
+@BOTH
+def test_a_told_student_is_sampled_at_any_weight_in_one_call(cls):
+    method = method_of(cls, 3, {"guidance": 1}, guidance_max=4.0)
+    network, told = method.ema.network, []
+    network.register_forward_pre_hook(lambda m, args: told.append(args[2]["guidance"]))
+    labels = torch.tensor([0, 1, 2])
+    samples = [method.sample(3, 1, labels=labels, guidance=w) for w in (0.0, 2.5)]
+    assert not torch.equal(*samples)
+    assert method.ema.nfe == 2
+    assert torch.cat(told).tolist() == [0.0] * 3 + [2.5] * 3
+    with pytest.raises(UserError, match="guidance: 5; this model was told 0 to 4"):
+        method.sample(3, 1, labels=labels, guidance=5.0)
+
+
+@BOTH
+def test_a_told_student_teaches_without_further_guidance(cls):
+    method = method_of(cls, 3, {"guidance": 1}, guidance_max=4.0)
+    method.teacher = Denoiser(small(label=3, guidance=1), Cosine(), "v")
+    assert method.taught({"guidance": torch.ones(2)}) is method.teacher
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"adversarial_weight": -1.0}, "adversarial_weight: -1.0 must be at least 0"),
+        ({"critic_noise": 1.5}, "critic_noise: 1.5 must be in"),
+        ({"perceptual": PerceptualConfig(weight=float("inf"))}, "perceptual.weight: inf must be"),
+        ({"perceptual": PerceptualConfig(size=0)}, "perceptual.size: 0 must be at least 1"),
+        ({"guidance": 2.0, "guidance_max": 2.0}, r"guidance_max: 2.0 must be above guidance \(2.0"),
+    ],
+)
+@BOTH
+def test_impossible_terms_are_refused(cls, settings, message):
+    with pytest.raises(ValueError, match=message):
+        cls.check(CONFIGS[cls](**settings), Cosine())
+
+
+@BOTH
+def test_the_weight_and_its_condition_go_together(cls):
+    for top, conditions, fault in ((4.0, {}, "lacks guidance"), (None, {"guidance": 1}, "has")):
+        config = CONFIGS[cls](guidance_max=top)
+        with pytest.raises(ValueError, match=rf"student\.conditions: {fault}"):
+            cls.check_networks(config, {"student": MLPConfig(conditions=conditions)})
