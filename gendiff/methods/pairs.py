@@ -20,6 +20,7 @@ from gendiff.guidance import guide
 from gendiff.methods.base import Batch, Method, MethodConfig
 from gendiff.paths import Path
 from gendiff.samplers import time_grid
+from gendiff.samplers.steps import Noise
 from gendiff.sampling import ANY_DENOISER, Sampling
 from gendiff.seeding import Draws, key, sample_noise
 
@@ -99,8 +100,7 @@ class Pairs(Method):
                     parts = (self.seed, self.stage, "pairs")
                     eps = Draws(parts, first, n, 1, device).normal(*self.shape)
                     noise = sample_noise(key(*parts), first, n, self.shape, device)
-                    start = teacher.path.sigma(torch.tensor(teacher.path.t_max)).to(device) * eps
-                    x0 = sampling.run(teacher, start, config.solver_steps, cond, noise)
+                    x0 = solve(sampling, teacher, eps, config.solver_steps, cond, noise)
         except ValueError as error:
             raise UserError(f"method.sampler: {error}.") from None
         if not (x0.isfinite().all() and eps.isfinite().all()):
@@ -129,6 +129,21 @@ class Pairs(Method):
         return sampling
 
 
+def solve(
+    sampling: Sampling,
+    denoiser: DenoiserLike,
+    eps: Tensor,
+    steps: int,
+    cond: Condition | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """Where a sampler takes eps, (B, ...) at unit size, from where its own grid begins: x0."""
+    denoiser = along(denoiser, sampling.path or denoiser.path)
+    times = time_grid(denoiser.path, steps, sampling.grid)
+    x = eps * float(denoiser.path.sigma(times[0]))
+    return sampling.function(denoiser, x, times, cond, noise, **sampling.settings)
+
+
 def invert(
     sampling: Sampling,
     denoiser: DenoiserLike,
@@ -136,9 +151,9 @@ def invert(
     steps: int,
     cond: Condition | None = None,
 ) -> Tensor:
-    """The noise that the probability flow takes to x0, (B, ...): eps, at unit size.
+    """The noise that `solve` takes to x0, (B, ...): eps, at unit size.
 
-    The sampler's own grid backwards, steps + 1 times. Its first step, out of t = 0, is the
+    The sampler's own grid backwards. Its first step, out of t = 0, is the
     trapezoid rule in the path's sigma / alpha: there the slope of x / alpha is eps, which vanishes
     without noise (Karras et al. 2022, Eq. 1, a finite score). So a sampler keeps its order.
 
