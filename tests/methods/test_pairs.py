@@ -31,16 +31,16 @@ def couple(teacher, shape=(1,), classes=0, seed=0, **settings):
 def errors(distance, counts):
     """Mean distances at so many steps, and their ratios from each to the next."""
     found = [float(distance(steps)) for steps in counts]
-    print(found)
     return found, [before / after for before, after in pairwise(found)]
 
 
-# what an order promises when steps double: 2 to the order
-ORDERS = [("ddim", 1), ("heun", 2), ("dpmpp_2m@log_snr", 2)]
+# what an order promises when steps double: an error of 2 to the order less
+FORTH = [(Cosine(), "ddim", 1), (VP(), "ddim", 1), (Linear(), "heun", 2), (Cosine(), "heun", 2)]
+FORTH += [(VP(), "dpmpp_2m@log_snr", 2), (Linear(), "heun@vp.log_snr", 2)]
+BACK = [*FORTH[:4], (VP(), "heun", 2), FORTH[5]]
 
 
-@pytest.mark.parametrize("path", [Cosine(), Linear(), VP()], ids=lambda path: type(path).__name__)
-@pytest.mark.parametrize(("sampler", "order"), ORDERS)
+@pytest.mark.parametrize(("path", "sampler", "order"), FORTH)
 def test_noise_goes_where_the_exact_flow_takes_it(gm1, exact_flow, path, sampler, order):
     def distance(steps):
         rows = couple(gm1.denoiser(path), sampler=sampler, solver_steps=steps).produce(ROWS)
@@ -48,12 +48,11 @@ def test_noise_goes_where_the_exact_flow_takes_it(gm1, exact_flow, path, sampler
         return (rows["x0"] - exact_flow(path, start, path.t_max, 0.0)).abs().mean()
 
     found, ratios = errors(distance, (48, 96))
-    assert found[-1] < 0.02 / 4 ** (order - 1)
-    assert min(ratios) > 0.75 * 2**order
+    assert found[-1] < (0.015 if order == 1 else 0.001)
+    assert min(ratios) > 0.8 * 2**order
 
 
-@pytest.mark.parametrize("path", [Cosine(), Linear(), VP()], ids=lambda path: type(path).__name__)
-@pytest.mark.parametrize(("sampler", "order"), [("ddim", 1), ("heun", 2), ("heun@vp.log_snr", 2)])
+@pytest.mark.parametrize(("path", "sampler", "order"), BACK)
 def test_data_go_to_where_the_exact_flow_takes_them_from(gm1, exact_flow, path, sampler, order):
     x0, sampling = gm1.sample(200)[0].double(), Sampling.parse(sampler, ANY_DENOISER)
     sigma = float(path.sigma(torch.tensor(path.t_max)))
@@ -63,9 +62,8 @@ def test_data_go_to_where_the_exact_flow_takes_them_from(gm1, exact_flow, path, 
         return (invert(sampling, gm1.denoiser(path), x0, steps) - truth).abs().mean()
 
     found, ratios = errors(distance, (64, 128))
-    assert found[-1] < 0.1 / 8 ** (order - 1)
-    # a start at less than infinite noise is a bias that more steps do not cure
-    assert "@" in sampler or min(ratios) > 0.75 * 2**order
+    assert found[-1] < (0.025 if order == 1 else 0.005)
+    assert min(ratios) > 0.8 * 2**order
 
 
 @pytest.mark.parametrize(
