@@ -142,8 +142,7 @@ class PairStore(Dataset[Batch]):
         folder: where the stamp and the shards are, which are for the caller to `check_shard`, once.
 
     Attributes:
-        layout: how many rows of which shape.
-        origin: where they come from.
+        layout, origin: how many rows of which shape, and where they come from.
         digests: SHA-256 of each shard, by name.
 
     Raises:

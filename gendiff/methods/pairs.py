@@ -153,9 +153,9 @@ def invert(
 ) -> Tensor:
     """The noise that `solve` takes to x0, (B, ...): eps, at unit size.
 
-    The sampler's own grid backwards. Its first step, out of t = 0, is the
-    trapezoid rule in the path's sigma / alpha: there the slope of x / alpha is eps, which vanishes
-    without noise (Karras et al. 2022, Eq. 1, a finite score). So a sampler keeps its order.
+    The sampler's own grid backwards. Its first step, out of t = 0, is the trapezoid rule in
+    sigma / alpha, where the slope of x / alpha is eps; it vanishes without noise, as the score is
+    finite (Karras et al. 2022, Eq. 1). So a sampler keeps its order.
 
     Args:
         sampling: one of `INVERTIBLE`, without noise.
