@@ -21,11 +21,11 @@ from gendiff.build import build_method, check_done, check_file, features_of, loa
 from gendiff.checkpoint import Checkpoints
 from gendiff.config import RunConfig, to_yaml
 from gendiff.data.base import DataModule
-from gendiff.data.pairs import read_store, write_store
 from gendiff.errors import UserError
 from gendiff.evaluation.guard import Guard
 from gendiff.keeper import Keeper
 from gendiff.methods.base import Method
+from gendiff.products import make_product, open_product
 from gendiff.progress import Reporter
 from gendiff.settle import settled
 from gendiff.signals import Stop
@@ -145,11 +145,10 @@ def _commit() -> str | None:
 
 
 def produce(method: Method, job: Job, reporter: Reporter, title: str) -> dict[str, str]:
-    """Make a product stage's rows; returns the digests of its shards."""
-    (product,) = method.products
-    count = job.run.method.count
-    with reporter.task(title, count, verb="row") as task:
-        return write_store(job.folder, product, count, method.eval().produce, task.update)
+    """Make a product stage's rows; returns the digests of its files."""
+    teachers = {role: sha256(job.init[role].file) for role in method.frozen}
+    with reporter.task(title, job.run.method.count, verb="row") as task:
+        return make_product(method.eval(), job.run, job.folder, teachers, task.update)
 
 
 def device_of(run: RunConfig, local: int = 0) -> torch.device:
@@ -169,9 +168,7 @@ def batches_from(method: Method | type[Method], job: Job) -> Any:
     if not method.trains_on:
         return registry.lookup("data", job.run.data.name)(job.run.data).train
     source = job.init[method.trains_on]
-    done = check_done(source.folder)
-    names = [name for name in done["digests"] if name.startswith(f"products/{source.role}/")]
-    return read_store([check_file(source.folder, name, done) for name in names])
+    return open_product(source.folder, source.role, job.run)
 
 
 def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str) -> None:

@@ -46,6 +46,7 @@ ORDER = [
     "checkpoint",
     "build",
     "settle",
+    "products",
     "model",
     "tracking",
     "report",
@@ -83,7 +84,7 @@ ONLY = {
     "loss_weights": {"paths", "predictions"},
     "training_times": {"paths", "seeding"},
     "gaussianity": {"paths", "data"},
-    "data": {"paths", "predictions", "denoiser", "seeding", "errors", "storage", "weights"},
+    "data": {"paths", "predictions", "denoiser", "seeding", "ranks", "errors", "storage"},
     "checkpoint": {"errors", "storage"},
     "report": {"errors", "storage"},
 }

@@ -1,23 +1,33 @@
 """Pairs of noise and of where a teacher's sampler takes it: what reflow and regression train on.
 
-Liu, Gong & Liu, "Flow Straight and Fast", ICLR 2023, Algorithm 1, the line that draws (Z0, Z1).
+Liu, Gong & Liu, "Flow Straight and Fast", ICLR 2023, Algorithm 1, the line that draws (Z0, Z1). Or
+of data and of the noise that the teacher's ODE takes to them: the same ODE run the other way, as in
+Song, Meng & Ermon, "Denoising Diffusion Implicit Models", ICLR 2021, Section 4.3 and 5.4.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gendiff.denoiser import Denoiser
+from gendiff.denoiser import Condition, Denoiser, DenoiserLike, along, x0_at
 from gendiff.errors import UserError
 from gendiff.guidance import guide
 from gendiff.methods.base import Batch, Method, MethodConfig
 from gendiff.paths import Path
-from gendiff.samplers import ddim, time_grid
-from gendiff.seeding import Draws
+from gendiff.samplers import time_grid
+from gendiff.samplers.steps import Noise
+from gendiff.sampling import ANY_DENOISER, Sampling
+from gendiff.seeding import Draws, key, sample_noise
+
+INVERTIBLE = ("ddim", "heun", "rk45")
+"""Samplers that can be run from data to noise."""
+RANDOM = ("eta", "churn")
+"""Their settings that add noise, which none can take back."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +35,14 @@ class PairsConfig(MethodConfig):
     name: str = "pairs"
     count: int = 10000
     """Pairs to make."""
+    sampler: str = "ddim"
+    """The teacher's sampler, with settings, path and grid if need be (see `Sampling`)."""
     solver_steps: int = 50
     """Teacher steps a pair."""
     guidance: float = 0.0
     """Guidance weight of the teacher."""
+    inverse: bool = False
+    """Take each training image to its noise, instead of noise to an image."""
 
 
 class Pairs(Method):
@@ -40,27 +54,116 @@ class Pairs(Method):
     averages = {}
     samplers = ()
     products = ("pairs",)
+    version = 2
     teacher: Denoiser
 
     @classmethod
     def check(cls, config: Any, path: Path) -> None:
         super().check(config, path)
-        for name in ("count", "solver_steps"):
-            if getattr(config, name) < 1:
-                raise ValueError(f"{name}: {getattr(config, name)} must be at least 1")
-
-    def produce(self, indices: Tensor) -> Batch:
-        """Rows {x0, eps, label}: consecutive indices -> (n, *shape), (n, *shape), (n,)."""
-        path, first, n = self.teacher.path, int(indices[0]), len(indices)
-        eps = Draws((self.seed, self.stage, "pairs"), first, n, 1, self.device).normal(*self.shape)
-        label = indices % max(1, self.classes)
-        cond = {"label": label.to(self.device)} if self.classes else {}
+        for name, least in (("count", 1), ("solver_steps", 1 + config.inverse)):
+            if getattr(config, name) < least:
+                also = " with inverse" if least > 1 else ""
+                raise ValueError(f"{name}: {getattr(config, name)} must be at least {least}{also}")
+        if not math.isfinite(config.guidance):
+            raise ValueError(f"guidance: {config.guidance} must be finite")
+        allowed = INVERTIBLE if config.inverse else ANY_DENOISER
         try:
-            times = time_grid(path, self.config.solver_steps, device=self.device)
+            sampling = Sampling.parse(config.sampler, allowed)
+        except ValueError as error:
+            raise ValueError(f"sampler: {error}".rstrip("?.")) from None
+        noisy = [name for name in RANDOM if sampling.settings.get(name)]
+        if config.inverse and noisy:
+            raise ValueError(f"sampler: {noisy[0]} adds noise, which inverse cannot take back")
+
+    def produce(self, indices: Tensor, data: Batch | None = None) -> Batch:
+        """Rows {x0, eps, label}: consecutive indices -> (n, *shape), (n, *shape), (n,).
+
+        Row i is a function of (seed, i) alone but for rounding, which may depend on n.
+
+        Args:
+            data: the rows {x0, label} of these indices, to be taken to noise (``inverse``).
+
+        Raises:
+            UserError: the teacher cannot be sampled so, or its samples are not finite.
+        """
+        config, device, first, n = self.config, self.device, int(indices[0]), len(indices)
+        sampling = self.solver()
+        label = data["label"] if data else indices % max(1, self.classes)
+        cond = {"label": label.to(device)} if self.classes else {}
+        teacher = guide(self.teacher, config.guidance)
+        try:
+            with torch.no_grad():
+                if data:
+                    x0 = data["x0"].to(device)
+                    eps = invert(sampling, teacher, x0, config.solver_steps, cond)
+                else:
+                    parts = (self.seed, self.stage, "pairs")
+                    eps = Draws(parts, first, n, 1, device).normal(*self.shape)
+                    noise = sample_noise(key(*parts), first, n, self.shape, device)
+                    x0 = solve(sampling, teacher, eps, config.solver_steps, cond, noise)
+        except ValueError as error:
+            raise UserError(f"method.sampler: {error}.") from None
+        if not (x0.isfinite().all() and eps.isfinite().all()):
+            raise UserError(
+                f"{self.stage}: rows {first} to {first + n - 1} are not finite; try more "
+                f"method.solver_steps, less method.guidance or another teacher."
+            )
+        return {"x0": x0, "eps": eps, "label": label}
+
+    def solver(self) -> Sampling:
+        """The sampler, if it can be run along the teacher's path.
+
+        Raises:
+            UserError: it cannot.
+        """
+        sampling = Sampling.parse(self.config.sampler, ANY_DENOISER)
+        path, steps = self.teacher.path, self.config.solver_steps
+        try:
+            time_grid(sampling.path or path, steps, sampling.grid)
         except ValueError as error:
             raise UserError(f"method.solver_steps: {error}.") from None
-        teacher = guide(self.teacher, self.config.guidance)
-        with torch.no_grad():
-            start = path.sigma(times[0]) * eps
-            x0 = ddim(teacher, start, times, cond)
-        return {"x0": x0, "eps": eps, "label": label}
+        try:
+            sampling.check(path, steps)
+        except ValueError as error:
+            raise UserError(f"method.sampler: {error}.") from None
+        return sampling
+
+
+def solve(
+    sampling: Sampling,
+    denoiser: DenoiserLike,
+    eps: Tensor,
+    steps: int,
+    cond: Condition | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """Where a sampler takes eps, (B, ...) at unit size, from where its own grid begins: x0."""
+    denoiser = along(denoiser, sampling.path or denoiser.path)
+    times = time_grid(denoiser.path, steps, sampling.grid)
+    x = eps * float(denoiser.path.sigma(times[0]))
+    return sampling.function(denoiser, x, times, cond, noise, **sampling.settings)
+
+
+def invert(
+    sampling: Sampling,
+    denoiser: DenoiserLike,
+    x0: Tensor,
+    steps: int,
+    cond: Condition | None = None,
+) -> Tensor:
+    """The noise that `solve` takes to x0, (B, ...): eps, at unit size.
+
+    The sampler's own grid backwards. Its first step, out of t = 0, is the trapezoid rule in
+    sigma / alpha, where the slope of x / alpha is eps; it vanishes without noise, as the score is
+    finite (Karras et al. 2022, Eq. 1). So a sampler keeps its order.
+
+    Args:
+        sampling: one of `INVERTIBLE`, without noise.
+        steps: at least 2.
+    """
+    denoiser = along(denoiser, sampling.path or denoiser.path)
+    path, times = denoiser.path, time_grid(denoiser.path, steps, sampling.grid).flip(0)[1:]
+    scale = float(path.alpha(times[0]))
+    x = x0_at(denoiser, times).mix(0, x0 * scale, 1.5, -0.5 * scale, cond)
+    x = sampling.function(denoiser, x, times, cond, None, **sampling.settings)
+    return x / float(path.sigma(times[-1]))
