@@ -114,7 +114,7 @@ def test_each_condition_changes_the_output(small: Any, kind: str, name: str) -> 
     else:
         other = (cond["label"] + 1) % 10 if name == "label" else cond[name] + 0.5
         after = network(x, noise_level, {**cond, name: other})
-    assert (after - before).flatten(1).abs().amax(1).min() > 1e-5
+    assert (after - before).flatten(1).abs().amax(1).min() > 1e-7  # 0 where it has no effect
 
 
 @pytest.mark.parametrize("kind", ["unet", "dit", "uvit"])

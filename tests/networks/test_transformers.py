@@ -120,6 +120,18 @@ def test_a_block_of_a_dit_starts_as_the_identity(small: Any) -> None:
     assert torch.equal(block(tokens, embedding), tokens)
 
 
+def test_starting_weights() -> None:
+    dit = DiT(DiTConfig(width=32, depth=1, heads=2, patch=4), (3, 8, 8), 3)
+    for layer, fans in ((dit.patches.proj, 32 + 3 * 16), (dit.blocks[0].mlp.fc1, 32 + 128)):
+        bound = math.sqrt(6 / fans)
+        assert 0.95 * bound < layer.weight.abs().max() <= bound
+    uvit = UViT(UViTConfig(depth=1), (3, 8, 8), 3)
+    for weight in (uvit.positions, uvit.pixels.weight, uvit.blocks[0].attn.qkv.weight):
+        assert weight.std().item() == pytest.approx(0.02, rel=0.05)
+    out = uvit(torch.randn(8, 3, 8, 8), torch.rand(8), {})
+    assert out.std().item() == pytest.approx(0.25, abs=0.1)
+
+
 def test_tokens_sum_to_the_embedding() -> None:
     tokens = ConditionTokens(8, CONDITIONS).double()
     whole = Conditioning(8, CONDITIONS).double()
