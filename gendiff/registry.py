@@ -34,10 +34,12 @@ TABLE: dict[str, dict[str, str]] = {
     "networks": {
         "classifier": "gendiff.networks.classifier:Classifier",
         "discriminator": "gendiff.networks.discriminator:Discriminator",
+        "dit": "gendiff.networks.dit:DiT",
         "mlp": "gendiff.networks.mlp:MLP",
         "stacked_classifier": "gendiff.networks.stacked_classifier:StackedClassifier",
         "stylegan2": "gendiff.networks.stylegan2:StyleGAN2",
         "unet": "gendiff.networks.unet:UNet",
+        "uvit": "gendiff.networks.uvit:UViT",
     },
     "paths": {
         "cosine": "gendiff.paths.continuous:Cosine",
