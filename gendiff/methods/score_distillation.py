@@ -3,10 +3,15 @@
 A student makes x0 in ``student_steps`` calls; the ``fake`` learns to denoise what it makes, as the
 frozen ``teacher`` denoises data. Where the two differ at a noised sample, the student is told how
 to move it. `score_identity` and `distribution_matching` say how.
+
+With several steps the fake is told, as its condition ``second_time``, the noise level from which a
+sample was made. The papers' is not, and so it asks only that the samples of all steps together are
+right: on mixtures the first steps then leave out modes that the last ones make too often.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +71,16 @@ class ScoreDistillation(Distilled):
     def steps_range(cls, config: Any) -> tuple[int, int]:
         return config.student_steps, config.student_steps
 
+    @classmethod
+    def check_networks(cls, config: Any, networks: Mapping[str, Any]) -> None:
+        super().check_networks(config, networks)
+        told = "second_time" in networks["fake"].conditions
+        if told != (config.student_steps > 1):
+            fault = "has second_time" if told else "lacks second_time: 1"
+            raise ValueError(
+                f"fake.conditions: {fault}; it goes with a student of several steps, and only then"
+            )
+
     def start(self, n: int, cond: Condition, noise: Noise, role: str) -> tuple[Tensor, float]:
         t = torch.tensor(self.config.start * self.path.t_max)
         return self.path.sigma(t).to(self.device) * noise(-1), float(t)
@@ -75,11 +90,14 @@ class ScoreDistillation(Distilled):
             return tuple(role for role in self.learning if role != "student")
         return tuple(sorted(self.learning, key=lambda role: role == "student"))
 
-    def draw_sample(self, cond: Batch) -> Tensor:
+    def draw_sample(self, cond: Batch) -> tuple[Tensor, Batch]:
         """The student's x0 in one of its steps, at an x_t that it reached itself.
 
         Yin et al. 2024, "Improved Distribution Matching Distillation", Section 4.5; of one step,
         that is the sample of noise.
+
+        Returns:
+            x0, (B, *shape), and the condition that the fake is told.
         """
         path, steps = self.path, self.config.student_steps
         k = self.draw.integers(1, steps + 1)
@@ -90,10 +108,11 @@ class ScoreDistillation(Distilled):
                 x0 = self.student(x, times[i], cond).x0
                 x = path.add_noise(x0, self.draw.normal(*self.shape), times[i - 1].expand(len(x)))
                 xt = torch.where(expand(k < i, x), x, xt)
-        return self.student(xt, times[k], cond).x0
+        told = {"second_time": path.noise_level(times[k])} if steps > 1 else {}
+        return self.student(xt, times[k], cond).x0, {**cond, **told}
 
     def imagine(self, batch: Batch) -> Tensor:
-        return self.draw_sample(self.condition(batch))
+        return self.draw_sample(self.condition(batch))[0]
 
     def noised(self, x0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x_t at the path's own training times, with t and eps."""
@@ -105,9 +124,9 @@ class ScoreDistillation(Distilled):
     def loss(self, batch: Batch, role: str) -> dict[str, Tensor]:
         cond = self.condition(batch)
         if role == "student":
-            return self.student_loss(self.draw_sample(cond), cond)
+            return self.student_loss(*self.draw_sample(cond))
         with torch.no_grad():
-            x0 = self.draw_sample(cond)
+            x0, cond = self.draw_sample(cond)
         xt, t, eps = self.noised(x0)
         output = self.fake(xt, t, cond).output
         goal = self.fake.reading.target(x0, eps, t, self.path)

@@ -117,9 +117,12 @@ def test_students_train_where_sampling_takes_them(steps, start):
         return student(xt, t, cond)
 
     method.student, method.draw = watch, draws(4096)
-    x0 = method.draw_sample({})
+    x0, told = method.draw_sample({})
     xt, t = seen[-1]
     torch.testing.assert_close(x0, student(xt, t, {}).x0)
+    assert set(told) == ({"second_time"} if steps > 1 else set())
+    if told:
+        torch.testing.assert_close(told["second_time"], method.path.noise_level(t))
     # the sampler's own states: of all samples, in as many steps, by the same student
     sampled = []
 
@@ -169,3 +172,11 @@ def test_impossible_settings_are_refused(cls, settings, message):
 def test_alpha_must_be_a_number():
     with pytest.raises(ValueError, match="alpha: nan must be at least 0"):
         ScoreIdentity.check(ScoreIdentityConfig(alpha=float("nan")), VP())
+
+
+@pytest.mark.parametrize("cls", METHODS)
+def test_the_fake_is_told_the_step_where_there_are_several(cls):
+    for steps, conditions, fault in ((4, {}, "lacks second_time"), (1, {"second_time": 1}, "has")):
+        networks = {"student": MLPConfig(), "fake": MLPConfig(conditions=conditions)}
+        with pytest.raises(ValueError, match=rf"fake\.conditions: {fault}"):
+            cls.check_networks(CONFIGS[cls](student_steps=steps), networks)
