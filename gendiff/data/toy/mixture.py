@@ -131,7 +131,7 @@ class GaussianMixture:
             return ((last - first)[:, None] * mean).flatten().numpy()
 
         begun = (x.detach().cpu().double() / sizes[0]).flatten().numpy()
-        solved = solve_ivp(slope, (0, 1), begun, method="DOP853", rtol=1e-11, atol=1e-11)
+        solved = solve_ivp(slope, (0, 1), begun, method="DOP853", rtol=1e-9, atol=1e-9)
         return (torch.from_numpy(solved.y[:, -1].copy()).reshape(x.shape) * sizes[1]).to(x)
 
     def _log_joint(self, x: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
