@@ -94,6 +94,18 @@ GOLDEN = {
             "generator/loss": 0.715666,
         },
     ),
+    "MeanFlow": (
+        {"loss": 0.999924, "square": 25.2913},
+        {"loss": 0.999622, "square": 15.4007},
+    ),
+    "MeanFlowDistillation": (
+        {"loss": 0.997505, "square": 0.887387},
+        {"loss": 0.997357, "square": 0.875075},
+    ),
+    "Shortcut": (
+        {"loss": 2.53399},
+        {"loss": 2.33704},
+    ),
     "Truncated": (
         {
             "student/loss": 2.03276,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from exact_maps import STD, Double, ExactMap, data, exact_map
+from exact_maps import STD, Double, ExactMap, data, exact_map, figures, learn
 from small import make
 from torch import nn
 
@@ -37,7 +37,7 @@ def test_two_exact_steps_make_an_exact_one(path):
     """Down to the shortest, whose halves are the velocity's: they meet the truth as d falls."""
     method = make(Shortcut, networks={"student": ExactMap(path, STD)}, path=path)
     steps = torch.tensor([1.0, 2.0, 2.0, 64.0, 128.0, 128.0]).double()
-    i = torch.tensor([1.0, 1.0, 2.0, 40.0, 2.0, 128.0]).double()
+    i = torch.tensor([1.0, 1.0, 2.0, 40.0, 60.0, 128.0]).double()
     d = path.t_max / steps
     xt = torch.randn(6, 2, dtype=torch.float64)
     truth = (xt - exact_map(path, xt, i * d, (i - 1) * d, STD)) / d[:, None]
@@ -91,7 +91,7 @@ def test_which_steps_are_learned(consistent, finest):
     torch.testing.assert_close(t[far] * steps, (t[far] * steps).round())
     lengths = 2 ** torch.arange(finest.bit_length())
     shares = (steps[:, None] == lengths).float().mean(0) if len(far) else torch.zeros(0)
-    assert ((shares * len(lengths) - 1).abs() < 0.25).all()
+    assert ((shares * len(lengths) - 1).abs() < 0.35).all()
     for count in lengths if len(far) else ():  # each of the steps on the way is learned
         places = (t[far] * count)[steps == count].unique()
         assert places.tolist() == list(range(1, count + 1))
@@ -127,6 +127,15 @@ def test_images_are_learned_too():
     grads = [parameter.grad for parameter in networks["student"].parameters()]
     assert all(grad is not None and grad.isfinite().all() for grad in grads)
     assert method.sample(2, 2, labels=torch.tensor([0, 2])).shape == (2, 1, 8, 8)
+
+
+def test_it_learns_the_mixtures_map():
+    """True samples are 0.001 apart in energy, points of the data 1.1."""
+    method = learn(300, name="shortcut", finest=8)
+    one, two = (figures(method, steps) for steps in (1, 4))
+    assert one[0] < 0.1
+    assert two[0] < 0.03
+    assert one[1] < 0.5 * figures(method, 1, "ddim")[1]
 
 
 RAW = {
