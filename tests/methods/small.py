@@ -12,6 +12,8 @@ from lightning.pytorch import Trainer
 from gendiff.data.base import DataModule, Rows
 from gendiff.methods.denoising_gan import DenoisingGAN, DenoisingGANConfig
 from gendiff.methods.diffusion import Diffusion, DiffusionConfig
+from gendiff.methods.mean_flow import MeanFlow, MeanFlowConfig
+from gendiff.methods.shortcut import Shortcut, ShortcutConfig
 from gendiff.methods.truncated import (
     Truncated,
     TruncatedConfig,
@@ -26,6 +28,8 @@ STEPS, BATCH = 6, 16
 CONFIGS = {
     Diffusion: DiffusionConfig(),
     DenoisingGAN: DenoisingGANConfig(latent=2, penalty_every=2),
+    MeanFlow: MeanFlowConfig(),
+    Shortcut: ShortcutConfig(),
     Truncated: TruncatedConfig(truncation=0.3, penalty_every=2),
     TruncatedPlus: TruncatedPlusConfig(truncation=0.3, latent=2, penalty_every=2),
 }
@@ -38,10 +42,12 @@ def make(cls, name="adam", clip=0.0, accumulate=1, config=None, networks=None, *
     for role in () if networks else cls.roles:
         channels, out = cls.channels(role, (2,), config)
         conditions = {"z": config.latent} if role == "generator" else {}
+        if "flow_map" in cls.samplers:
+            conditions = {"second_time": 1}
         small[role] = MLP(MLPConfig(16, 1, conditions=conditions), (channels,), out)
     optim = OptimConfig(name, lr=0.01, clip_norm=clip, weight_decay=0.1)
     settings = {"shape": (2,), "max_steps": STEPS, "accumulate": accumulate, **settings}
-    return cls(config, networks or small, VP(), optim=optim, **settings)
+    return cls(config, networks or small, settings.pop("path", VP()), optim=optim, **settings)
 
 
 def fit(method, *callbacks, **settings):

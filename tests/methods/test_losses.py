@@ -21,8 +21,15 @@ from gendiff.methods.classifier import ClassifierConfig, ClassifierMethod
 from gendiff.methods.consistency import Consistency, ConsistencyConfig, pseudo_huber
 from gendiff.methods.denoising_gan import DenoisingGAN, DenoisingGANConfig
 from gendiff.methods.diffusion import Diffusion, DiffusionConfig
+from gendiff.methods.mean_flow import (
+    MeanFlow,
+    MeanFlowConfig,
+    MeanFlowDistillation,
+    MeanFlowDistillationConfig,
+)
 from gendiff.methods.progressive import Progressive, ProgressiveConfig
 from gendiff.methods.reflow import Reflow, ReflowConfig
+from gendiff.methods.shortcut import Shortcut, ShortcutConfig
 from gendiff.methods.truncated import (
     Truncated,
     TruncatedConfig,
@@ -46,10 +53,13 @@ CONFIGS = {
     Reflow: ReflowConfig(),
     DenoisingGAN: DenoisingGANConfig(latent=4, penalty_every=2),
     ClassifierMethod: ClassifierConfig(noise=0.1, label_smoothing=0.1),
+    MeanFlow: MeanFlowConfig(omega=2.0, kappa=0.5),
+    MeanFlowDistillation: MeanFlowDistillationConfig(omega=1.5),
+    Shortcut: ShortcutConfig(),
     Truncated: TruncatedConfig(truncation=0.3, penalty_every=2),
     TruncatedPlus: TruncatedPlusConfig(truncation=0.3, latent=2, penalty_every=2),
 }
-PATHS = {Progressive: Linear(), Reflow: Linear(), DenoisingGAN: VP()}
+PATHS = {Progressive: Linear(), Reflow: Linear(), DenoisingGAN: VP(), MeanFlow: Linear()}
 METHODS = [*CONFIGS]
 
 # Losses of the first batch and of the last, recorded: a refactor must leave them unchanged.
@@ -83,6 +93,18 @@ GOLDEN = {
             "critic/fake": 0.674379,
             "generator/loss": 0.715666,
         },
+    ),
+    "MeanFlow": (
+        {"loss": 0.999924, "square": 25.2913},
+        {"loss": 0.999622, "square": 15.4007},
+    ),
+    "MeanFlowDistillation": (
+        {"loss": 0.997505, "square": 0.887387},
+        {"loss": 0.997357, "square": 0.875075},
+    ),
+    "Shortcut": (
+        {"loss": 2.53399},
+        {"loss": 2.33704},
     ),
     "Truncated": (
         {
@@ -136,8 +158,10 @@ def mlp(channels=(2, 2), **conditions):
 def network(cls, role, shape):
     if cls is ClassifierMethod:
         return Classifier(NetworkConfig(members=2, channels=4, features=8, classes=3), shape)
-    latent = {"z": CONFIGS[cls].latent} if role == "generator" else {}
-    return mlp(cls.channels(role, shape, CONFIGS[cls]), label=3, **latent)
+    more = {"z": CONFIGS[cls].latent} if role == "generator" else {}
+    if "flow_map" in cls.samplers:
+        more = {"second_time": 1}
+    return mlp(cls.channels(role, shape, CONFIGS[cls]), label=3, **more)
 
 
 def make(cls, config=None, networks=None, **settings):

@@ -14,6 +14,8 @@ from small import STEPS, fit, make, poison
 
 from gendiff.methods.denoising_gan import DenoisingGAN, DenoisingGANConfig
 from gendiff.methods.diffusion import Diffusion
+from gendiff.methods.mean_flow import MeanFlow, MeanFlowConfig
+from gendiff.methods.shortcut import Shortcut
 from gendiff.methods.truncated import (
     Truncated,
     TruncatedConfig,
@@ -45,6 +47,8 @@ CASES = {
     "diffusion-nan": lambda: spoilt(Diffusion, "student", {1, 5}, clip=0.5, accumulate=2),
     "gan-penalties": lambda: make(DenoisingGAN, config=DenoisingGANConfig(latent=2, **PENALTIES)),
     "gan-critic-nan": lambda: spoilt(DenoisingGAN, "critic", {2, 3}, clip=0.5, accumulate=2),
+    "mean-flow": lambda: make(MeanFlow, config=MeanFlowConfig(apart=0.6), clip=0.5, accumulate=2),
+    "shortcut-nan": lambda: spoilt(Shortcut, "student", {2, 3}, accumulate=4),
     "truncated": lambda: make(Truncated, config=TruncatedConfig(truncation=0.3, r1_gamma=0.0)),
     "truncated-images": lambda: images(accumulate=2),
     "truncated-plus-nan": lambda: spoilt(TruncatedPlus, "generator", {0, 4}, name="radam"),
