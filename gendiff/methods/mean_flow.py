@@ -79,18 +79,18 @@ class MeanFlow(FlowMapMethod):
     @classmethod
     def check_networks(cls, config: Any, networks: Mapping[str, Any]) -> None:
         super().check_networks(config, networks)
-        if cls.guided(config) and "label" not in networks["student"].conditions:
+        if cls.guides(config) and "label" not in networks["student"].conditions:
             raise ValueError("student.conditions.label: missing; omega and kappa guide by it")
 
     @staticmethod
-    def guided(config: Any) -> bool:
+    def guides(config: Any) -> bool:
         """Whether guidance is built in."""
         return bool(config.omega != 1 or config.kappa)
 
     def velocity(self, x0: Tensor, eps: Tensor, xt: Tensor, t: Tensor, cond: Batch) -> Tensor:
         """The velocity to average, like x_t: the pair's own, guided (their Section 4.2)."""
         v, config = self.path.velocity(x0, eps, t), self.config
-        if not self.guided(config):
+        if not self.guides(config):
             return v
         without = self.student(xt, t, unlabelled(cond)).velocity
         mixed = config.omega * v + (1 - config.omega - config.kappa) * without
