@@ -10,8 +10,19 @@ import torch
 from lightning.pytorch import Trainer
 
 from gendiff.data.base import DataModule, Rows
+from gendiff.denoiser import Denoiser
+from gendiff.methods.consistency import Consistency, ConsistencyConfig
+from gendiff.methods.consistency_training import ConsistencyTraining, ConsistencyTrainingConfig
+from gendiff.methods.continuous_consistency import (
+    ContinuousConsistency,
+    ContinuousConsistencyConfig,
+    ContinuousConsistencyTraining,
+    ContinuousConsistencyTrainingConfig,
+)
 from gendiff.methods.denoising_gan import DenoisingGAN, DenoisingGANConfig
 from gendiff.methods.diffusion import Diffusion, DiffusionConfig
+from gendiff.methods.easy_consistency import EasyConsistency, EasyConsistencyConfig
+from gendiff.methods.progressive import Progressive, ProgressiveConfig
 from gendiff.methods.truncated import (
     Truncated,
     TruncatedConfig,
@@ -25,6 +36,12 @@ from gendiff.paths import VP
 STEPS, BATCH = 6, 16
 CONFIGS = {
     Diffusion: DiffusionConfig(),
+    Progressive: ProgressiveConfig(student_steps=4),
+    Consistency: ConsistencyConfig(intervals=8, first_intervals=2, solver="heun_x0"),
+    ConsistencyTraining: ConsistencyTrainingConfig(intervals=16, first_intervals=4),
+    EasyConsistency: EasyConsistencyConfig(stages=3),
+    ContinuousConsistency: ContinuousConsistencyConfig(tangent_warmup=4),
+    ContinuousConsistencyTraining: ContinuousConsistencyTrainingConfig(tangent_warmup=4),
     DenoisingGAN: DenoisingGANConfig(latent=2, penalty_every=2),
     Truncated: TruncatedConfig(truncation=0.3, penalty_every=2),
     TruncatedPlus: TruncatedPlusConfig(truncation=0.3, latent=2, penalty_every=2),
@@ -34,14 +51,15 @@ CONFIGS = {
 def make(cls, name="adam", clip=0.0, accumulate=1, config=None, networks=None, **settings):
     """A method with fresh networks, the same in every call; for points unless told otherwise."""
     torch.manual_seed(0)
-    config, small = config or CONFIGS[cls], {}
+    config, small, path = config or CONFIGS[cls], {}, settings.pop("path", VP())
     for role in () if networks else cls.roles:
         channels, out = cls.channels(role, (2,), config)
         conditions = {"z": config.latent} if role == "generator" else {}
         small[role] = MLP(MLPConfig(16, 1, conditions=conditions), (channels,), out)
+    frozen = {role: Denoiser(small.pop(role), VP(), "v") for role in cls.frozen if role in small}
     optim = OptimConfig(name, lr=0.01, clip_norm=clip, weight_decay=0.1)
     settings = {"shape": (2,), "max_steps": STEPS, "accumulate": accumulate, **settings}
-    return cls(config, networks or small, VP(), optim=optim, **settings)
+    return cls(config, networks or small, path, frozen, optim=optim, **settings)
 
 
 def fit(method, *callbacks, **settings):
