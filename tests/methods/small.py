@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from gendiff.data.base import DataModule, Rows
+from gendiff.data.toy import Mixture
 from gendiff.denoiser import Denoiser
 from gendiff.methods.consistency import Consistency, ConsistencyConfig
 from gendiff.methods.consistency_training import ConsistencyTraining, ConsistencyTrainingConfig
@@ -29,9 +30,11 @@ from gendiff.methods.truncated import (
     TruncatedPlus,
     TruncatedPlusConfig,
 )
+from gendiff.metrics import energy_distance
 from gendiff.networks.mlp import MLP, MLPConfig
 from gendiff.optim import OptimConfig
 from gendiff.paths import VP
+from gendiff.predictions import Prediction
 
 STEPS, BATCH = 6, 16
 CONFIGS = {
@@ -82,6 +85,48 @@ def fit(method, *callbacks, **settings):
         trainer.fit(method, DataModule(data, BATCH))
     assert method.batches_done == STEPS
     return [optimizer.state_dict()["state"] for optimizer in trainer.optimizers]
+
+
+class Perfect:
+    """The exact consistency function of a Gaussian of mean (0.4, -0.3), on any path.
+
+    The flow keeps how many standard deviations x_t is from its mean.
+    """
+
+    mean, std = torch.tensor([0.4, -0.3], dtype=torch.float64), 0.3
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, xt, t, cond=None):
+        a, s = self.path.alpha(t)[:, None], self.path.sigma(t)[:, None]
+        x0 = self.mean + self.std * (xt - a * self.mean) / ((a * self.std) ** 2 + s**2).sqrt()
+        return Prediction(x0, "x0", xt, t, self.path)
+
+
+def learn(cls, config, path, teacher=None, *steps, batches=150, lr=5e-3):
+    """Energy distance to a mixture, sampled in so many steps each, after a short training.
+
+    Args:
+        teacher: path of the exact denoiser that is distilled.
+    """
+    truth, found = Mixture(Mixture.Config()), []
+    torch.manual_seed(0)
+    networks = {"student": MLP(MLPConfig(64, 3), (2,), 2)}
+    optim = OptimConfig("adam", lr, warmup_steps=20, schedule="cosine", ema_decay=0.98)
+    method = cls(config, networks, path, None, optim, shape=(2,), max_steps=batches)
+    if teacher is not None:
+        method.teacher = truth.mixture.denoiser(teacher)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = Trainer(max_epochs=1, accelerator="cpu", enable_checkpointing=False, **quiet)
+        trainer.fit(method, DataModule(truth.train, 256))
+    points = truth.held_out.columns["x0"]
+    for count in steps:
+        found.append(energy_distance(method.sample(len(points), count), points))
+    return max(map(float, found))
 
 
 def total(method, role, what):
