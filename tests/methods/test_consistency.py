@@ -22,18 +22,18 @@ from gendiff.paths import EDM, VE, VP, Cosine, DiscreteLinear, Linear
 from gendiff.samplers import time_grid
 from gendiff.seeding import Draws
 
-FLEXIBLE = {"euler": 1, "ddim": 1, "heun": 2, "heun_x0": 2}
+ORDERS = {"euler": 1, "ddim": 1, "heun": 2, "heun_x0": 2}
 
 
 # ---- the teacher's step --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("solver", "order"), FLEXIBLE.items())
+@pytest.mark.parametrize(("solver", "order"), ORDERS.items())
 def test_follow_stays_on_the_trajectory(path, gm1, exact_flow, solver, order):
     method = make(Consistency, config=ConsistencyConfig(solver=solver), path=path)
     method.teacher = gm1.denoiser(path)
     start = torch.linspace(-1.5, 1.5, 21, dtype=torch.float64)[:, None]
-    truth, counts, errors = exact_flow(path, start, 0.9, 0.3), [64, 128, 256], []
+    truth, counts, errors = exact_flow(path, start, 0.9, 0.3), [32, 64, 128], []
     for count in counts:
         x, times = start, torch.linspace(0.9, 0.3, count + 1, dtype=torch.float64)
         for t, s in pairwise(times):
@@ -41,10 +41,10 @@ def test_follow_stays_on_the_trajectory(path, gm1, exact_flow, solver, order):
         errors.append((x - truth).abs().max().item())
     slope = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
     assert slope == pytest.approx(order, abs=0.2)
-    assert errors[-1] < {1: 1e-2, 2: 1e-4}[order]
+    assert errors[-1] < {1: 2e-2, 2: 4e-4}[order]
 
 
-@pytest.mark.parametrize("solver", FLEXIBLE)
+@pytest.mark.parametrize("solver", ORDERS)
 def test_follow_reaches_the_data(path, solver):
     """At t = 0, where VP has no velocity, every last step is the one of DDIM."""
     method = make(Consistency, config=ConsistencyConfig(solver=solver), path=path)
@@ -159,7 +159,7 @@ def losses_of_truth(cls, config, path, counts=(16, 32, 64)):
     return losses
 
 
-@pytest.mark.parametrize(("solver", "order"), FLEXIBLE.items())
+@pytest.mark.parametrize(("solver", "order"), ORDERS.items())
 def test_loss_of_the_truth_vanishes_as_the_solver_does(solver, order):
     """Its root is the error of one step, of one order more than the solver's."""
     config = ConsistencyConfig(solver=solver, distance="squared_l2", grid="karras")
