@@ -43,7 +43,6 @@ class ContinuousConsistencyTrainingConfig(MethodConfig):
 @dataclass(frozen=True)
 class ContinuousConsistencyConfig(ContinuousConsistencyTrainingConfig):
     name: str = "continuous_consistency"
-    times_std: float = 1.6
     guidance: float = 0.0
     """Guidance weight of the teacher."""
 

@@ -41,8 +41,10 @@ CONFIGS = {
     Diffusion: DiffusionConfig(),
     Progressive: ProgressiveConfig(student_steps=4),
     Consistency: ConsistencyConfig(intervals=8, first_intervals=2, solver="heun_x0"),
-    ConsistencyTraining: ConsistencyTrainingConfig(intervals=16, first_intervals=4),
-    EasyConsistency: EasyConsistencyConfig(stages=3),
+    ConsistencyTraining: ConsistencyTrainingConfig(
+        intervals=16, first_intervals=4, weight="uniform"
+    ),
+    EasyConsistency: EasyConsistencyConfig(stages=3, times_mean=1.0, times_std=0.5),
     ContinuousConsistency: ContinuousConsistencyConfig(tangent_warmup=4),
     ContinuousConsistencyTraining: ContinuousConsistencyTrainingConfig(tangent_warmup=4),
     DenoisingGAN: DenoisingGANConfig(latent=2, penalty_every=2),

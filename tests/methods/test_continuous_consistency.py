@@ -128,7 +128,7 @@ def test_tangent_of_the_mixtures_truth_is_zero(gm1):
     config = ContinuousConsistencyConfig(tangent_warmup=0)
     method = make(ContinuousConsistency, config=config, path=Trig(0.5), shape=(1,))
     method.teacher, t = gm1.denoiser(Cosine()), times(10)
-    xt, _ = gm1.sample(10, Trig(0.5), t, torch.Generator().manual_seed(0))
+    xt, _ = gm1.sample(10, torch.Generator().manual_seed(0), Trig(0.5), t)
     flow, sizes = method.flow(xt, t, xt, xt, {}), []
     for method.student in (Solved(gm1), gm1.denoiser(Trig(0.5))):
         sizes.append(method.tangent(xt, t, flow, {})[1].abs())
@@ -139,7 +139,7 @@ def test_tangent_of_the_mixtures_truth_is_zero(gm1):
 def test_derivative_passes_through_a_network_with_attention():
     """Against finite differences, in double precision; and gradients reach every weight."""
     torch.manual_seed(0)
-    config = UNetConfig(channels=8, multipliers=[1, 2], attention=[4])
+    config = UNetConfig(channels=8, multipliers=[1, 1], attention=[4], head_channels=8)
     network = UNet(config, (1, 8, 8), 1).double()
     with torch.no_grad():
         for p in network.parameters():

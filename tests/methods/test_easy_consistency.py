@@ -50,7 +50,7 @@ def test_stages_are_equal_parts_of_training():
 @pytest.mark.parametrize("path", [EDM(), VP(), Cosine(), DiscreteLinear()], ids=str)
 def test_levels_are_the_same_on_every_path(path):
     """Log-normal in sigma / alpha, up to where the path ends."""
-    method = make(EasyConsistency, path=path)
+    method = make(EasyConsistency, config=EasyConsistencyConfig(), path=path)
     method.draw = Draws(("test",), 0, 4000, 4000)
     t, r = method.draw_levels()
     assert t.log().mean() == pytest.approx(-1.1, abs=0.12)
