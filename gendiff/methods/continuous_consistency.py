@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gendiff.denoiser import Denoiser, along
 from gendiff.guidance import guide
@@ -78,7 +79,8 @@ class ContinuousConsistencyTraining(Jumping):
             return student(x, t, cond).velocity / sd
 
         turned = (cos * sin * flow, self.turn.alpha(t) * torch.sin(t))
-        output, slope = torch.func.jvp(network, (xt, t), turned)  # type: ignore[misc]  # no aux
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no such derivative
+            output, slope = torch.func.jvp(network, (xt, t), turned)  # type: ignore[misc]  # no aux
         now, slope = output.detach(), slope.detach()
         warm = min(1.0, (self.batches_done + 1) / max(1, self.config.tangent_warmup))
         return output, -(cos**2) * (sd * now - flow) - warm * (cos * sin * xt + sd * slope)

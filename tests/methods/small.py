@@ -8,6 +8,7 @@ import warnings
 
 import torch
 from lightning.pytorch import Trainer
+from torch import nn
 
 from gendiff.data.base import DataModule, Rows
 from gendiff.data.toy import Mixture
@@ -33,7 +34,7 @@ from gendiff.methods.truncated import (
 from gendiff.metrics import energy_distance
 from gendiff.networks.mlp import MLP, MLPConfig
 from gendiff.optim import OptimConfig
-from gendiff.paths import VP
+from gendiff.paths import VP, Cosine
 from gendiff.predictions import Prediction
 
 STEPS, BATCH = 6, 16
@@ -106,15 +107,33 @@ class Perfect:
         return Prediction(x0, "x0", xt, t, self.path)
 
 
-def learn(cls, config, path, teacher=None, *steps, batches=150, lr=5e-3):
+class Tuned(nn.Module):
+    """v on the cosine path of a mixture's exact denoiser, and what is learned on top."""
+
+    def __init__(self, mixture):
+        super().__init__()
+        self.mixture, self.path, self.mlp = mixture, Cosine(), MLP(MLPConfig(64, 3), (2,), 2)
+        nn.init.zeros_(self.mlp.output.weight)
+        nn.init.zeros_(self.mlp.output.bias)
+
+    def forward(self, x, level, cond):
+        a, s = self.path.alpha(level)[:, None], self.path.sigma(level)[:, None]
+        x0 = self.mixture.denoiser(self.path)(x, level).x0
+        eps = -s * self.mixture.score(x, self.path, level)
+        return a * eps - s * x0 + self.mlp(x, level, cond)
+
+
+def learn(cls, config, path, teacher=None, *steps, tuned=False, batches=150, lr=5e-3):
     """Energy distance to a mixture, sampled in so many steps each, after a short training.
 
     Args:
         teacher: path of the exact denoiser that is distilled.
+        tuned: whether the student starts from diffusion, here from the exact denoiser.
     """
     truth, found = Mixture(Mixture.Config()), []
     torch.manual_seed(0)
-    networks = {"student": MLP(MLPConfig(64, 3), (2,), 2)}
+    network = Tuned(truth.mixture) if tuned else MLP(MLPConfig(64, 3), (2,), 2)
+    networks = {"student": network}
     optim = OptimConfig("adam", lr, warmup_steps=20, schedule="cosine", ema_decay=0.98)
     method = cls(config, networks, path, None, optim, shape=(2,), max_steps=batches)
     if teacher is not None:
