@@ -292,10 +292,10 @@ def test_what_cannot_be_is_refused(path, change, message):
     ("path", "settings"),
     [
         (EDM(), {"prediction": "edm", "sigma_data": 0.7, "solver": "heun"}),
-        (DiscreteLinear(100), {"prediction": "x0", "solver": "heun_x0"}),
+        (DiscreteLinear(100), {"prediction": "v", "solver": "heun_x0"}),
     ],
 )
 def test_students_unlike_their_teacher_learn(path, settings):
-    """From the exact denoiser of another path, from scratch."""
+    """From the exact denoiser of another path, from scratch; noise is 0.7 away."""
     config = ConsistencyConfig(intervals=16, first_intervals=4, **settings)
-    assert learn(Consistency, config, path, Cosine(), 1, 2) < 0.08
+    assert learn(Consistency, config, path, Cosine(), 1, 2) < 0.25
