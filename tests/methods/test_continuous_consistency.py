@@ -199,12 +199,10 @@ def test_what_cannot_be_is_refused(path, change, message):
 
 
 @pytest.mark.parametrize(
-    ("cls", "teacher", "path"),
-    [
-        (ContinuousConsistency, DiscreteCosine(100), Trig(0.7)),
-        (ContinuousConsistencyTraining, None, Linear()),
-    ],
+    ("cls", "teacher"), [(ContinuousConsistency, EDM()), (ContinuousConsistencyTraining, None)]
 )
-def test_learns(cls, teacher, path):
-    config = cls.Config(prediction="edm", sigma_data=0.7, tangent_warmup=80)
-    assert learn(cls, config, path, teacher, 1, 2) < 0.2
+def test_learns(cls, teacher):
+    """On the cosine path, from a diffusion model that is 0.58 from the data in one step."""
+    config = cls.Config(sigma_data=0.7, tangent_warmup=20)
+    away = learn(cls, config, Cosine(), teacher, 1, 2, tuned=True, batches=100, lr=2e-3)
+    assert away < 0.48
