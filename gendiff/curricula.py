@@ -132,7 +132,7 @@ def ict_pmf(sigmas: Tensor, mean: float = -1.1, std: float = 2.0) -> Tensor:
     sigma_i.
 
     Args:
-        sigmas: (N,), ascending, above 0; float64, for the differences are small.
+        sigmas: (N,), ascending, from 0 to infinity; float64, for the differences are small.
         mean: of ln sigma.
         std: of ln sigma, above 0.
 

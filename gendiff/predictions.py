@@ -32,7 +32,7 @@ class Scales(NamedTuple):
     sd: float
     """Standard deviation of the data."""
     e: float
-    """Noise at which the output of the edm kind is x_t itself, relative to the data."""
+    """sigma_min of the `Reading`."""
 
     @property
     def n(self) -> Tensor:
@@ -45,6 +45,13 @@ class Scales(NamedTuple):
 
 
 Pair = tuple[Tensor, Tensor]
+
+
+def _x0(c: Scales) -> Pair:
+    if not c.e:
+        return torch.zeros_like(c.a), torch.ones_like(c.a)
+    size = c.s**2 + (c.a * c.e) ** 2  # c_skip of EDM for data of standard deviation e
+    return c.a * c.e**2 / size, c.s**2 / size
 
 
 def _v(c: Scales) -> Pair:
@@ -74,7 +81,7 @@ def _edm_target(c: Scales) -> Pair:
 
 
 TO_X0: dict[Kind, Callable[[Scales], Pair]] = {
-    "x0": lambda c: (torch.zeros_like(c.a), torch.ones_like(c.a)),
+    "x0": _x0,
     "eps": lambda c: (1 / c.a, -c.s / c.a),
     "v": _v,
     "velocity": _velocity,
@@ -111,7 +118,9 @@ class Reading:
     Attributes:
         sigma_data: standard deviation of the data, for ``edm``.
         sigma_min: sigma / alpha at which D is x itself, for ``edm``; EDM's is 0, consistency
-            models' 0.002 (Song et al. 2023, Appendix C).
+            models' 0.002 (Song et al. 2023, Appendix C). For ``x0``, above 0: sigma / alpha at
+            which half of it is x_t / alpha; all is at t = 0, so that consistency models may
+            predict x0. The target is x0 all the same.
     """
 
     kind: Kind
@@ -194,7 +203,7 @@ class Prediction:
     @cached_property
     def x0(self) -> Tensor:
         """The clean data."""
-        if self.kind == "x0":
+        if self.kind == "x0" and not self.reading.sigma_min:
             return self.output
         p, q = self.reading.to_x0(self.path, self.t)
         return expand(p, self.xt) * self.xt + expand(q, self.xt) * self.output

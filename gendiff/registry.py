@@ -21,11 +21,17 @@ TABLE: dict[str, dict[str, str]] = {
     "methods": {
         "classifier": "gendiff.methods.classifier:ClassifierMethod",
         "consistency": "gendiff.methods.consistency:Consistency",
+        "consistency_training": "gendiff.methods.consistency_training:ConsistencyTraining",
+        "continuous_consistency": "gendiff.methods.continuous_consistency:ContinuousConsistency",
+        "continuous_consistency_training": (
+            "gendiff.methods.continuous_consistency:ContinuousConsistencyTraining"
+        ),
         "denoising_gan": "gendiff.methods.denoising_gan:DenoisingGAN",
         "diffusion": "gendiff.methods.diffusion:Diffusion",
         "distribution_matching": "gendiff.methods.distribution_matching:DistributionMatching",
         "mean_flow": "gendiff.methods.mean_flow:MeanFlow",
         "mean_flow_distillation": "gendiff.methods.mean_flow:MeanFlowDistillation",
+        "easy_consistency": "gendiff.methods.easy_consistency:EasyConsistency",
         "pairs": "gendiff.methods.pairs:Pairs",
         "progressive": "gendiff.methods.progressive:Progressive",
         "reflow": "gendiff.methods.reflow:Reflow",

@@ -56,6 +56,7 @@ class Sampling:
         settings: its keyword arguments.
         path: to run along; None for the denoiser's own.
         grid: kind of the time grid; None for the path's own.
+        jump: whether grids that never reach t = 0 end with a jump to it (see `time_grid`).
     """
 
     name: str
@@ -63,6 +64,7 @@ class Sampling:
     settings: dict[str, Any]
     path: Path | None
     grid: str | None
+    jump: bool = True
 
     @classmethod
     def parse(cls, text: str, allowed: Sequence[str]) -> Sampling:
@@ -137,7 +139,7 @@ class Sampling:
             start = torch.tensor(denoiser.path.t_max if t_start is None else t_start)
             there, scale = carry(start.double(), denoiser.path, self.path)
             denoiser, x, t_start = along(denoiser, self.path), x * float(scale), float(there)
-        times = time_grid(denoiser.path, steps, self.grid, t_start=t_start)
+        times = time_grid(denoiser.path, steps, self.grid, t_start=t_start, jump=self.jump)
         return self.function(denoiser, x, times, cond, noise, **self.settings)
 
 

@@ -242,15 +242,22 @@ CLASHES = [
             "networks.student.multipliers: 5 levels",
         ),
         ("digits_diffusion", {"networks": {"student": {"name": "mlp"}}}, "networks.student.name"),
-        ("digits_consistency", {"method": {"prediction": "x0"}}, "method.prediction: x0 breaks"),
         ("digits_consistency", {"method": {"first_intervals": 99}}, "method.first_intervals: 99"),
         ("mixture_progressive", {"method": {"student_steps": 0}}, "method.student_steps: 0"),
         ("mixture_denoising_gan", {"method": {"steps": 0}}, "method.steps: 0"),
         ("mixture_pairs", {"method": {"count": 0}}, "method.count: 0"),
         # choices of path, prediction, times, weight and sampler that do not go together
         *(("mixture_diffusion", over, message) for over, message in CLASHES),
-        ("mixture_progressive", {"path": {"name": "edm"}}, "method.name: progressive takes evenly"),
-        ("digits_consistency", {"path": {"name": "discrete_linear"}}, "method.name: consistency"),
+        (
+            "digits_consistency",
+            {"path": {"name": "discrete_linear"}, "method": {"solver": "heun"}},
+            "method.solver: heun needs a path continuous",
+        ),
+        (
+            "mixture_progressive",
+            {"path": {"name": "discrete_linear", "steps": 30}, "method": {"student_steps": 16}},
+            "method.student_steps: its teacher's steps is 32: a uniform grid visits",
+        ),
         (
             "mixture_progressive",
             {"evaluation": {"samplers": ["ddim@log_snr"]}},

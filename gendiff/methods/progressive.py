@@ -2,11 +2,15 @@
 
 Salimans & Ho, "Progressive Distillation for Fast Sampling of Diffusion Models", ICLR 2022,
 Algorithm 2. One halving a stage; a chain of stages makes the rounds.
+
+The student's steps are those of its path's own grid: even in t, as theirs; on `ve` and `edm` even
+in log-SNR or in sigma^(1/7), and then they end at ``t_min``, as in the code of Song et al. 2023.
+The teacher may have any path, prediction and network: it is read along the student's path.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -17,6 +21,8 @@ from gendiff.guidance import guide
 from gendiff.loss_weights import mean_square, x0_weight
 from gendiff.methods.base import Batch, Method, MethodConfig
 from gendiff.paths import Path, expand
+from gendiff.samplers import time_grid
+from gendiff.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -24,8 +30,8 @@ class ProgressiveConfig(MethodConfig):
     name: str = "progressive"
     student_steps: int = 8
     """Steps of the student; the teacher is run at twice as many."""
-    weighting: Literal["truncated_snr", "snr_plus_one"] = "truncated_snr"
-    """Weight of the squared x0 error: max(SNR, 1) or SNR + 1 (their Section 4)."""
+    weighting: Literal["snr", "truncated_snr", "snr_plus_one"] = "truncated_snr"
+    """Weight of the squared x0 error: SNR, max(SNR, 1) or SNR + 1 (their Section 4)."""
     guidance: float = 0.0
     """Guidance weight of the teacher."""
 
@@ -36,16 +42,37 @@ class Progressive(Method):
     Config = ProgressiveConfig
     roles = ("student", "teacher")
     frozen = ("teacher",)
-    even_times = True
     samplers = ("ddim",)
+    times: Tensor
+    """Of the teacher's steps, clean to noisy, (2 student_steps + 1,); every other the student's."""
     student: Denoiser
     teacher: Denoiser
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        times = time_grid(self.path, 2 * self.config.student_steps, jump=False).flip(0)
+        self.register_buffer("times", times.float(), persistent=False)
 
     @classmethod
     def check(cls, config: Any, path: Path) -> None:
         super().check(config, path)
         if config.student_steps < 1:
             raise ValueError(f"student_steps: {config.student_steps}; a student takes at least 1")
+        try:
+            time_grid(path, 2 * config.student_steps, jump=False)
+        except ValueError as error:  # a chain shorter than the teacher's steps
+            raise ValueError(f"student_steps: its teacher's {error}") from None
+        if config.weighting == "snr" and path.alpha(torch.tensor(path.t_max)) == 0:
+            raise ValueError(
+                f"weighting: snr is 0 where {type(path).__name__} starts, whose alpha ends at 0"
+            )
+
+    @classmethod
+    def sampling(cls, config: Any, path: Path, text: str | None, steps: int | None) -> Sampling:
+        sampling = replace(Sampling.parse(text or cls.samplers[0], cls.samplers), jump=False)
+        if steps is not None:
+            sampling.check(path, steps, own_grid=True)
+        return sampling
 
     @classmethod
     def steps_range(cls, config: Any) -> tuple[int, int]:
@@ -53,9 +80,12 @@ class Progressive(Method):
         return max(1, config.student_steps // 2), config.student_steps
 
     @torch.no_grad()
-    def teach(self, xt: Tensor, t: Tensor, s: Tensor, cond: Batch) -> Tensor:
-        """The x0 that takes a student from t to s as two teacher steps do (their Algorithm 2)."""
-        middle, path = (s + t) / 2, self.path
+    def teach(self, xt: Tensor, t: Tensor, middle: Tensor, s: Tensor, cond: Batch) -> Tensor:
+        """The x0 that takes a student from t to s as two teacher steps do (their Algorithm 2).
+
+        At s = 0, where sigma is 0, it is the teacher's x0 at the middle, as it should be.
+        """
+        path = self.path
         teacher = guide(along(self.teacher, path), self.config.guidance)
         xm = path.step(teacher(xt, t, cond).x0, xt, middle, t)
         xs = path.step(teacher(xm, middle, cond).x0, xm, s, middle)
@@ -64,11 +94,11 @@ class Progressive(Method):
         return (xs - ratio * xt) / (alpha_s - ratio * alpha_t)
 
     def loss(self, batch: Batch, role: str) -> dict[str, Tensor]:
-        steps, path = self.config.student_steps, self.path
+        path, times = self.path, self.times
         x0, cond = batch["x0"], self.condition(batch)
-        i = self.draw.integers(1, steps + 1)
-        t, s = path.t_max * i / steps, path.t_max * (i - 1) / steps
+        i = 2 * self.draw.integers(1, self.config.student_steps + 1)
+        t, middle, s = times[i], times[i - 1], times[i - 2]
         xt = path.add_noise(x0, self.draw.normal(*self.shape), t)
-        error = self.student(xt, t, cond).x0 - self.teach(xt, t, s, cond)
+        error = self.student(xt, t, cond).x0 - self.teach(xt, t, middle, s, cond)
         weight = x0_weight(self.config.weighting, path.log_snr(t).exp())
         return {"loss": (weight * mean_square(error)).mean()}

@@ -46,6 +46,7 @@ def time_grid(
     t_start: float | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float64,
+    jump: bool = True,
 ) -> Tensor:
     """Times (steps + 1,), from ``t_start`` down to ``t_end``.
 
@@ -59,6 +60,7 @@ def time_grid(
             as ``ddim25`` or ``10,15,20`` (see `gendiff.paths.spaced`).
         t_end: the last two kinds never reach t = 0: with ``t_end`` = 0 they go to the path's
             ``t_min`` in steps - 1 steps, and from there to 0 in one (Karras et al. 2022).
+        jump: without it they end at ``t_min`` instead, as consistency models' do.
         t_start: the path's ``t_max`` unless given. Where alpha all but vanishes, the last two
             kinds start at log-SNR -12 instead.
 
@@ -74,10 +76,12 @@ def time_grid(
         return _subset(path, steps, kind, t_start).to(device, dtype)
     if kind not in EVEN_IN:
         raise ValueError(f"grid {kind!r} is unknown; there are {', '.join(GRIDS)}")
+    jumps = t_end == 0 and kind in ("log_snr", "karras")
+    if jumps and not jump:
+        t_end, jumps = path.t_min, False
     if not 0 <= t_end < t_start <= path.t_max:
         raise ValueError(f"times must have 0 <= {t_end} < {t_start} <= {path.t_max}")
     forth, back = EVEN_IN[kind]
-    jumps = t_end == 0 and kind in ("log_snr", "karras")
     inner = steps - jumps
     last = path.t_min if jumps else t_end
     if jumps and inner and t_start <= last:

@@ -12,9 +12,17 @@ from lightning.pytorch import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from small import STEPS, fit, make, poison
 
+from gendiff.methods.consistency import Consistency, ConsistencyConfig
+from gendiff.methods.consistency_training import ConsistencyTraining
+from gendiff.methods.continuous_consistency import (
+    ContinuousConsistency,
+    ContinuousConsistencyTraining,
+)
 from gendiff.methods.denoising_gan import DenoisingGAN, DenoisingGANConfig
 from gendiff.methods.diffusion import Diffusion
+from gendiff.methods.easy_consistency import EasyConsistency
 from gendiff.methods.mean_flow import MeanFlow, MeanFlowConfig
+from gendiff.methods.progressive import Progressive
 from gendiff.methods.shortcut import Shortcut
 from gendiff.methods.truncated import (
     Truncated,
@@ -23,6 +31,7 @@ from gendiff.methods.truncated import (
 )
 from gendiff.networks.discriminator import Discriminator, DiscriminatorConfig
 from gendiff.networks.unet import UNet, UNetConfig
+from gendiff.paths import Cosine
 
 
 def images(**settings):
@@ -43,12 +52,21 @@ def spoilt(cls, role, batches, **settings):
 
 
 PENALTIES = {"r1_gamma": 0.5, "r2_gamma": 0.5, "gradient_penalty": 0.5, "penalty_every": 3}
+LAGGING = ConsistencyConfig(
+    intervals=8, first_intervals=2, solver="heun", curriculum="cm", target_decay=0.7
+)
 CASES = {
     "diffusion-nan": lambda: spoilt(Diffusion, "student", {1, 5}, clip=0.5, accumulate=2),
     "gan-penalties": lambda: make(DenoisingGAN, config=DenoisingGANConfig(latent=2, **PENALTIES)),
     "gan-critic-nan": lambda: spoilt(DenoisingGAN, "critic", {2, 3}, clip=0.5, accumulate=2),
     "mean-flow": lambda: make(MeanFlow, config=MeanFlowConfig(apart=0.6), clip=0.5, accumulate=2),
     "shortcut-nan": lambda: spoilt(Shortcut, "student", {2, 3}, accumulate=4),
+    "consistency-nan": lambda: spoilt(Consistency, "student", {1, 3}, accumulate=2, config=LAGGING),
+    "consistency-training": lambda: make(ConsistencyTraining),
+    "easy-consistency": lambda: make(EasyConsistency, path=Cosine()),
+    "continuous-consistency": lambda: make(ContinuousConsistency, clip=0.5, accumulate=2),
+    "continuous-training": lambda: make(ContinuousConsistencyTraining),
+    "progressive": lambda: make(Progressive, path=Cosine()),
     "truncated": lambda: make(Truncated, config=TruncatedConfig(truncation=0.3, r1_gamma=0.0)),
     "truncated-images": lambda: images(accumulate=2),
     "truncated-plus-nan": lambda: spoilt(TruncatedPlus, "generator", {0, 4}, name="radam"),

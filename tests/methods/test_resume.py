@@ -1,0 +1,62 @@
+"""Distillation goes on from a checkpoint to the same weights, bit for bit."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from small import CONFIGS, fit, make
+
+from gendiff.methods.consistency import Consistency, ConsistencyConfig
+from gendiff.methods.consistency_training import ConsistencyTraining
+from gendiff.methods.continuous_consistency import (
+    ContinuousConsistency,
+    ContinuousConsistencyTraining,
+)
+from gendiff.methods.easy_consistency import EasyConsistency
+from gendiff.methods.progressive import Progressive
+
+LAGGING = ConsistencyConfig(intervals=8, first_intervals=2, target_decay=0.7)
+CASES = [
+    (Consistency, LAGGING),
+    *(
+        (cls, CONFIGS[cls])
+        for cls in (
+            Progressive,
+            ConsistencyTraining,
+            EasyConsistency,
+            ContinuousConsistency,
+            ContinuousConsistencyTraining,
+        )
+    ),
+]
+
+
+class Checkpoint(Callback):
+    """Takes the state after some batch, or gives one back before the first."""
+
+    def __init__(self, after=None, state=None):
+        self.after, self.state = after, state
+
+    def on_train_batch_end(self, trainer, method, *_):
+        if method.batches_done == self.after:
+            optimizer = method.optimizers().optimizer.state_dict()
+            self.state = copy.deepcopy({"method": method.state_dict(), "optimizer": optimizer})
+
+    def on_train_start(self, trainer, method):
+        if self.after is None:
+            method.load_state_dict(self.state["method"])
+            method.optimizers().optimizer.load_state_dict(self.state["optimizer"])
+
+
+@pytest.mark.parametrize(("cls", "config"), CASES)
+def test_a_resumed_run_ends_with_the_same_weights(cls, config):
+    whole, kept = make(cls, config=config), Checkpoint(after=2)
+    fit(whole, kept)
+    resumed = make(cls, config=config)
+    resumed.batches_done = 2
+    fit(resumed, Checkpoint(state=kept.state))
+    ours = resumed.state_dict()
+    assert all(torch.equal(ours[name], value) for name, value in whole.state_dict().items())
