@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from gendiff.paths import MAX_LOG_SNR, Path, expand
+from gendiff.paths import Path, carry, expand
 from gendiff.predictions import Kind, Prediction, Reading
 
 Condition = Mapping[str, Tensor]
@@ -155,13 +155,6 @@ class MovedAt(X0At):
 def along(denoiser: DenoiserLike, path: Path) -> DenoiserLike:
     """The denoiser as one of ``path``: itself if it is."""
     return denoiser if denoiser.path == path else Moved(denoiser, path)
-
-
-def carry(t: Tensor, path: Path, other: Path) -> tuple[Tensor, Tensor]:
-    """The time of another path with the same signal-to-noise ratio, and the factor on x_t."""
-    log_snr = path.log_snr(t).clamp(-MAX_LOG_SNR, MAX_LOG_SNR)
-    there = other.inverse_log_snr(log_snr).clamp(max=other.t_max)
-    return there, other.size(there) / path.size(t)
 
 
 def combine(a: float, x: Tensor, b: float, y: Tensor) -> Tensor:
