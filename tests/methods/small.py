@@ -10,8 +10,13 @@ import torch
 from lightning.pytorch import Trainer
 
 from gendiff.data.base import DataModule, Rows
+from gendiff.denoiser import Denoiser
 from gendiff.methods.denoising_gan import DenoisingGAN, DenoisingGANConfig
 from gendiff.methods.diffusion import Diffusion, DiffusionConfig
+from gendiff.methods.flow import Flow, FlowConfig
+from gendiff.methods.online_reflow import OnlineReflow, OnlineReflowConfig
+from gendiff.methods.pair_distillation import PairDistillation, PairDistillationConfig
+from gendiff.methods.reflow import Reflow, ReflowConfig
 from gendiff.methods.truncated import (
     Truncated,
     TruncatedConfig,
@@ -26,6 +31,10 @@ STEPS, BATCH = 6, 16
 CONFIGS = {
     Diffusion: DiffusionConfig(),
     DenoisingGAN: DenoisingGANConfig(latent=2, penalty_every=2),
+    Flow: FlowConfig(coupling="optimal", coupling_size=4, straightness_every=3),
+    Reflow: ReflowConfig(times="u_shaped", loss="pseudo_huber"),
+    OnlineReflow: OnlineReflowConfig(solver_steps=3),
+    PairDistillation: PairDistillationConfig(),
     Truncated: TruncatedConfig(truncation=0.3, penalty_every=2),
     TruncatedPlus: TruncatedPlusConfig(truncation=0.3, latent=2, penalty_every=2),
 }
@@ -39,9 +48,10 @@ def make(cls, name="adam", clip=0.0, accumulate=1, config=None, networks=None, *
         channels, out = cls.channels(role, (2,), config)
         conditions = {"z": config.latent} if role == "generator" else {}
         small[role] = MLP(MLPConfig(16, 1, conditions=conditions), (channels,), out)
+    frozen = {role: Denoiser(small.pop(role), VP(), "v") for role in cls.frozen}
     optim = OptimConfig(name, lr=0.01, clip_norm=clip, weight_decay=0.1)
     settings = {"shape": (2,), "max_steps": STEPS, "accumulate": accumulate, **settings}
-    return cls(config, networks or small, VP(), optim=optim, **settings)
+    return cls(config, networks or small, VP(), frozen, optim, **settings)
 
 
 def fit(method, *callbacks, **settings):
@@ -49,7 +59,8 @@ def fit(method, *callbacks, **settings):
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     generator = torch.Generator().manual_seed(0)
-    data = Rows(x0=torch.randn(40, *method.shape, generator=generator))
+    x0, eps = (torch.randn(40, *method.shape, generator=generator) for _ in range(2))
+    data = Rows(x0=x0, eps=eps)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = Trainer(

@@ -14,6 +14,10 @@ from small import STEPS, fit, make, poison
 
 from gendiff.methods.denoising_gan import DenoisingGAN, DenoisingGANConfig
 from gendiff.methods.diffusion import Diffusion
+from gendiff.methods.flow import Flow
+from gendiff.methods.online_reflow import OnlineReflow
+from gendiff.methods.pair_distillation import PairDistillation
+from gendiff.methods.reflow import Reflow
 from gendiff.methods.truncated import (
     Truncated,
     TruncatedConfig,
@@ -45,6 +49,10 @@ CASES = {
     "diffusion-nan": lambda: spoilt(Diffusion, "student", {1, 5}, clip=0.5, accumulate=2),
     "gan-penalties": lambda: make(DenoisingGAN, config=DenoisingGANConfig(latent=2, **PENALTIES)),
     "gan-critic-nan": lambda: spoilt(DenoisingGAN, "critic", {2, 3}, clip=0.5, accumulate=2),
+    "flow": lambda: make(Flow, accumulate=2),
+    "reflow": lambda: make(Reflow),
+    "online-reflow": lambda: make(OnlineReflow),
+    "pair-distillation": lambda: make(PairDistillation),
     "truncated": lambda: make(Truncated, config=TruncatedConfig(truncation=0.3, r1_gamma=0.0)),
     "truncated-images": lambda: images(accumulate=2),
     "truncated-plus-nan": lambda: spoilt(TruncatedPlus, "generator", {0, 4}, name="radam"),
