@@ -15,10 +15,10 @@ from gendiff.samplers import ddim, time_grid
 def optimal(x0: Tensor, eps: Tensor, size: int, label: Tensor | None = None) -> Tensor:
     """The noise in the order that brings it nearest to the data: minibatch optimal transport.
 
-    Within each ``size`` consecutive samples it minimises the sum of |x0 - eps|^2 exactly (Tong et
-    al. 2024, Section 3.2.2; Pooladian et al. 2023, Section 3.2). With labels, only samples of one
-    class swap their noise: otherwise the noise would tell the class (the noise of each class would
-    not be standard normal, as it is in sampling). Solved on the CPU.
+    Within each ``size`` consecutive samples it minimises the sum of |x0 - eps|^2 exactly (OT-CFM of
+    Tong et al. 2024; BatchOT of Pooladian et al. 2023). With labels, only samples of one class
+    swap their noise: otherwise that of a class would not be standard normal, as it is in sampling.
+    Solved on the CPU.
 
     Args:
         x0, eps: (B, ...).

@@ -1,8 +1,8 @@
 """Distillation of stored pairs into one step: noise is taken to the teacher's sample at once.
 
-Liu, Gong & Liu, "Flow Straight and Fast", ICLR 2023, Section 2.1, "Distillation" (the loss of
-reflow at the noise end alone, after reflow); Luhman & Luhman, "Knowledge Distillation in Iterative
-Generative Models for Improved Sampling Speed", 2021, Eq. 7 (the same with any teacher's pairs).
+Liu, Gong & Liu, "Flow Straight and Fast", ICLR 2023, on distillation (the loss of reflow at the
+noise end alone, after reflow); Luhman & Luhman, "Knowledge Distillation in Iterative Generative
+Models for Improved Sampling Speed", 2021 (with the pairs of any teacher's deterministic sampler).
 """
 
 from __future__ import annotations

@@ -8,12 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from gendiff.couplings import transported
 from gendiff.denoiser import Denoiser
+from gendiff.errors import UserError
+from gendiff.guidance import guide
 from gendiff.methods.base import Batch, Method, MethodConfig
 from gendiff.paths import Path
+from gendiff.samplers import ddim, time_grid
 from gendiff.seeding import Draws
 
 
@@ -48,10 +51,16 @@ class Pairs(Method):
 
     def produce(self, indices: Tensor) -> Batch:
         """Rows {x0, eps, label}: consecutive indices -> (n, *shape), (n, *shape), (n,)."""
-        first, n = int(indices[0]), len(indices)
+        path, first, n = self.teacher.path, int(indices[0]), len(indices)
         eps = Draws((self.seed, self.stage, "pairs"), first, n, 1, self.device).normal(*self.shape)
         label = indices % max(1, self.classes)
         cond = {"label": label.to(self.device)} if self.classes else {}
-        steps, guidance = self.config.solver_steps, self.config.guidance
-        x0 = transported(self.teacher, eps, steps, guidance, cond)
+        try:
+            times = time_grid(path, self.config.solver_steps, device=self.device)
+        except ValueError as error:
+            raise UserError(f"method.solver_steps: {error}.") from None
+        teacher = guide(self.teacher, self.config.guidance)
+        with torch.no_grad():
+            start = path.sigma(times[0]) * eps
+            x0 = ddim(teacher, start, times, cond)
         return {"x0": x0, "eps": eps, "label": label}
