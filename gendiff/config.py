@@ -206,6 +206,12 @@ def check(run: RunConfig, where: str) -> None:
             verify()
         except ValueError as error:
             raise UserError(f"{where}: {section}.{error}.") from None
+    mixed = getattr(run.method, "mixes", 1)
+    if batch % mixed or (batch // mixed) % parts:
+        raise UserError(
+            f"{where}: data.batch_size: {batch} does not split into {parts} parts (devices x "
+            f"accumulate) of whole groups of {mixed}, which {run.method.name} mixes."
+        )
     check_evaluation(run, where)
 
 

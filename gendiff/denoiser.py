@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from gendiff.paths import MAX_LOG_SNR, Path, expand
+from gendiff.paths import Path, carry, expand
 from gendiff.predictions import Kind, Prediction, Reading
 
 Condition = Mapping[str, Tensor]
@@ -152,11 +152,21 @@ def along(denoiser: DenoiserLike, path: Path) -> DenoiserLike:
     return denoiser if denoiser.path == path else Moved(denoiser, path)
 
 
-def carry(t: Tensor, path: Path, other: Path) -> tuple[Tensor, Tensor]:
-    """The time of another path with the same signal-to-noise ratio, and the factor on x_t."""
-    log_snr = path.log_snr(t).clamp(-MAX_LOG_SNR, MAX_LOG_SNR)
-    there = other.inverse_log_snr(log_snr).clamp(max=other.t_max)
-    return there, other.size(there) / path.size(t)
+def alike(one: Denoiser, other: Denoiser) -> bool:
+    """Whether the same weights are the same function in both, at equal signal-to-noise ratio."""
+    log_snr = torch.tensor([-4.0, 0.0, 4.0], dtype=torch.float64)
+    terms = []
+    for denoiser in (one, other):
+        path, reading = denoiser.path, denoiser.reading
+        t = path.inverse_log_snr(log_snr)
+        scale = reading.input_scale(path, t)
+        terms.append(path.size(t) if scale is None else path.size(t) * scale)
+        if reading.kind == "velocity":  # of the kinds only it depends on the path
+            terms.append(reading.gain(path, t))
+    if one.reading.kind != other.reading.kind:
+        return False
+    mine, theirs = torch.cat(terms).chunk(2)
+    return torch.allclose(mine, theirs, rtol=1e-3)
 
 
 def combine(a: float, x: Tensor, b: float, y: Tensor) -> Tensor:

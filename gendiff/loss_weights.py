@@ -1,4 +1,4 @@
-"""Squared errors, and their weights by noise level, as papers state them: on the error of x0.
+"""Errors as losses, and their weights by noise level, as papers state them: on the error of x0.
 
 The network's own error is what is computed; `output_weight` turns a weight on x0 into one on it,
 without ever dividing by a vanishing scale. ``simple`` weighs the network's own error with 1:
@@ -17,13 +17,38 @@ from gendiff.paths import Path
 from gendiff.predictions import Reading
 
 Weight = Literal[
-    "simple", "uniform", "snr", "snr_plus_one", "truncated_snr", "min_snr", "edm", "elbo"
+    "simple",
+    "uniform",
+    "snr",
+    "snr_plus_one",
+    "truncated_snr",
+    "min_snr",
+    "edm",
+    "elbo",
+    "velocity",
 ]
+Loss = Literal["squared", "pseudo_huber"]
+HUBER_C = 0.00054
+"""c of the pseudo-Huber loss of flows, a dimension of the data (Lee et al. 2024)."""
 
 
 def mean_square(error: Tensor) -> Tensor:
     """Per-sample mean, (B,)."""
     return error.square().flatten(1).mean(1)
+
+
+def penalty(loss: Loss, error: Tensor, weight: Tensor | float = 1.0) -> Tensor:
+    """The loss of each sample, (B,), of errors (B, ...), whose squares weigh ``weight``, (B,).
+
+    - ``squared``: the mean over the d entries.
+    - ``pseudo_huber``: (sqrt(|e|^2 + c^2) - c) / d on the whole vector, c = 0.00054 d (Lee et al.
+      2024, Section 4.2 and code).
+    """
+    if loss == "squared":
+        return mean_square(error) * weight
+    d = error[0].numel()
+    c = HUBER_C * d
+    return ((mean_square(error) * weight * d + c * c).sqrt() - c) / d
 
 
 def x0_weight(
@@ -55,10 +80,13 @@ def output_weight(
 
     ``elbo`` is the variational bound in continuous time for uniform times, in nats a dimension:
     |x0 error|^2 weighs -(dSNR/dt) / 2 times the range of t (Kingma et al. 2021, Section 5).
+    ``velocity`` weighs the error of dx_t/dt with 1, whatever the network puts out.
     """
     if weight == "simple":
         return torch.ones_like(t)
     gain = reading.gain(path, t)
+    if weight == "velocity":
+        return (gain / Reading("velocity").gain(path, t)) ** 2
     if weight == "elbo":
         a, s = path.alpha(t), path.sigma(t)
         rate = 2 * (path.d_sigma(t) / s - path.d_alpha(t) / a)  # of -log SNR
@@ -75,6 +103,8 @@ def check_weight(weight: Weight, times: str, path: Path) -> None:
     Raises:
         ValueError: the message begins with the key.
     """
+    if weight == "velocity" and path.steps is not None:
+        raise ValueError("weight: velocity needs a path continuous in time")
     if weight != "elbo":
         return
     if times not in ("uniform", "antithetic", "importance"):

@@ -15,13 +15,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from gendiff.paths import Path, expand
+from gendiff.paths import Path, carry, expand
 
 Kind = Literal["x0", "eps", "v", "velocity", "score", "edm"]
 
 
 class Scales(NamedTuple):
-    """A path at some times, and the constants of EDM's preconditioning."""
+    """A network's path at some times, and the constants of EDM's preconditioning."""
 
     a: Tensor
     """alpha."""
@@ -33,6 +33,8 @@ class Scales(NamedTuple):
     """Standard deviation of the data."""
     e: float
     """sigma_min of the `Reading`."""
+    k: Tensor
+    """Factor that takes x_t of the path it is read along to that of the network."""
 
     @property
     def n(self) -> Tensor:
@@ -121,25 +123,39 @@ class Reading:
             models' 0.002 (Song et al. 2023, Appendix C). For ``x0``, above 0: sigma / alpha at
             which half of it is x_t / alpha; all is at t = 0, so that consistency models may
             predict x0. The target is x0 all the same.
+        home: the path that the network knows, if it is another than it is read along: it is given
+            x_t as of there, at equal signal-to-noise ratio, and its velocity is that of there. So
+            weights of one path are the same function on any other.
     """
 
     kind: Kind
     sigma_data: float = 0.5
     sigma_min: float = 0.0
+    home: Path | None = None
+
+    def at_home(self, path: Path) -> bool:
+        """Whether the path is the network's own."""
+        return self.home is None or self.home == path
 
     def _scales(self, path: Path, t: Tensor) -> Scales:
+        home, there, k = path, t, torch.ones_like(t)
+        if self.home is not None and not self.at_home(path):
+            home, (there, k) = self.home, carry(t, path, self.home)
         return Scales(
-            path.alpha(t),
-            path.sigma(t),
-            lambda: path.d_alpha(t),
-            lambda: path.d_sigma(t),
+            path.alpha(t) * k,  # not home.alpha(there): exact where it is 0
+            path.sigma(t) * k,
+            lambda: home.d_alpha(there),
+            lambda: home.d_sigma(there),
             self.sigma_data,
             self.sigma_min,
+            k,
         )
 
     def to_x0(self, path: Path, t: Tensor) -> Pair:
         """(p, q) of ``x0 = p x_t + q output``, each like t."""
-        return TO_X0[self.kind](self._scales(path, t))
+        scales = self._scales(path, t)
+        p, q = TO_X0[self.kind](scales)
+        return p * scales.k, q
 
     def target(self, x0: Tensor, eps: Tensor, t: Tensor, path: Path) -> Tensor:
         """What the network should put out when x0 and eps, (B, ...), are known."""
@@ -154,6 +170,10 @@ class Reading:
 
     def input_scale(self, path: Path, t: Tensor) -> Tensor | None:
         """Factor on x_t before the network sees it; None for 1."""
+        if self.home is not None and not self.at_home(path):
+            there, k = carry(t, path, self.home)
+            own = Reading(self.kind, self.sigma_data, self.sigma_min).input_scale(self.home, there)
+            return k if own is None else k * own
         if self.kind == "edm":
             return 1 / self._scales(path, t).r
         return path.input_scale(t)
@@ -228,7 +248,7 @@ class Prediction:
     @cached_property
     def velocity(self) -> Tensor:
         """dx_t/dt of the probability flow."""
-        if self.kind == "velocity":
+        if self.kind == "velocity" and self.reading.at_home(self.path):
             return self.output
         da, ds = self.path.d_alpha(self.t), self.path.d_sigma(self.t)
         return expand(da, self.xt) * self.x0 + expand(ds, self.xt) * self.eps

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from gendiff import registry
-from gendiff.denoiser import Condition, DenoiserLike, along, carry
+from gendiff.denoiser import Condition, DenoiserLike, along
 from gendiff.errors import did_you_mean
-from gendiff.paths import Path
+from gendiff.paths import Path, carry
 from gendiff.predictions import Prediction
 from gendiff.samplers.grid import GRIDS, SPACING, time_grid
 from gendiff.samplers.steps import needs_continuous_time

@@ -6,6 +6,7 @@ come with weights that undo what they favour.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -14,9 +15,13 @@ from torch import Tensor, nn
 from gendiff.paths import Path
 from gendiff.seeding import Draws
 
-TimesKind = Literal["uniform", "antithetic", "log_snr", "log_normal", "logit_normal", "importance"]
+TimesKind = Literal[
+    "uniform", "antithetic", "log_snr", "log_normal", "logit_normal", "u_shaped", "importance"
+]
 FIRST = 1e-5
 """Share of the path's range at which times begin."""
+U_STEEPNESS = 4.0
+"""Of u_shaped times: the published a."""
 
 
 def draw_times(
@@ -28,7 +33,8 @@ def draw_times(
         kind: ``uniform``; ``antithetic``: in pairs u, 1 - u over the global batch (DDIM's and
             TDPM's code); ``log_snr``: uniform in log-SNR; ``log_normal``: ln(sigma / alpha)
             normal (Karras et al. 2022, Table 1); ``logit_normal``: logit of t / t_max normal
-            (Esser et al. 2024, Section 3.1).
+            (Esser et al. 2024, Section 3.1); ``u_shaped``: t / t_max = x with density in
+            proportion to e^(a x) + e^(a (1 - x)), a = 4 (Lee et al. 2024, Section 4.1 and code).
         mean, std: of the normal.
     """
     if kind == "log_normal":
@@ -38,7 +44,15 @@ def draw_times(
     if kind == "log_snr":
         low, high = path.log_snr_range
         return _kept(path, path.inverse_log_snr(low + (high - low) * draw.uniform()))
+    if kind == "u_shaped":
+        return at_share(path, u_shaped(draw.uniform()))
     return at_share(path, draw.antithetic() if kind == "antithetic" else draw.uniform())
+
+
+def u_shaped(u: Tensor) -> Tensor:
+    """Numbers of the u_shaped density, by inverting its distribution function at u in [0, 1]."""
+    x = torch.asinh((2 * u - 1) * math.sinh(U_STEEPNESS / 2)) / U_STEEPNESS
+    return (x + 0.5).clamp(0, 1)
 
 
 def at_share(path: Path, u: Tensor) -> Tensor:

@@ -35,6 +35,8 @@ ORDER = [
     "guidance",
     "samplers",
     "sampling",
+    "couplings",
+    "straightness",
     "loss_weights",
     "adversarial",
     "training_times",

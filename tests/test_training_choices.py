@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 import torch
 
-from gendiff.loss_weights import Weight, output_weight, x0_weight
+from gendiff.loss_weights import Weight, output_weight, penalty, x0_weight
 from gendiff.paths import EDM, VP, Cosine, DiscreteLinear
 from gendiff.predictions import Kind, Reading
 from gendiff.seeding import Draws
@@ -28,7 +28,10 @@ def test_times_lie_in_the_range(path, kind):
     assert 0.9 * path.t_max < t.max() <= path.t_max
 
 
-@pytest.mark.parametrize("kind", ["uniform", "antithetic", "log_snr", "log_normal", "logit_normal"])
+CHAIN_TIMES = ["uniform", "antithetic", "log_snr", "log_normal", "logit_normal", "u_shaped"]
+
+
+@pytest.mark.parametrize("kind", CHAIN_TIMES)
 def test_a_chain_is_trained_at_its_steps(kind):
     t = draw_times(kind, DiscreteLinear(50), draws(), 0.0, 1.0)
     assert t.equal(t.round())
@@ -51,6 +54,17 @@ def test_times_have_the_law_they_are_named_after(path, kind, what, mean, std):
     seen = what(path, draw_times(kind, path, draws(), -1.0, 0.8).double())
     assert seen.mean() == pytest.approx(mean, abs=4 * std / N**0.5)
     assert seen.std() == pytest.approx(std, rel=0.05)
+
+
+def test_u_shaped_times_have_the_published_density(path):
+    """In proportion to e^(4 x) + e^(4 (1 - x)) at a share x of the range."""
+    x = draw_times("u_shaped", path, draws(count=4 * N, total=4 * N)).double() / path.t_max
+    edges = torch.linspace(0, 1, 17, dtype=torch.float64)
+    below = ((4 * edges).exp() - 1 + torch.tensor(4.0).exp() - (4 * (1 - edges)).exp()) / 2
+    expected = below.diff() / torch.tensor(4.0).expm1() * 4 * N
+    assert ((torch.histc(x, 16, 0, 1) - expected).abs() < 4 * expected.sqrt()).all()
+    assert expected[0] == pytest.approx(expected[-1])
+    assert expected[0] > 3 * expected[7]
 
 
 def test_log_snr_is_even_between_the_ends_of_a_path(path):
@@ -125,7 +139,10 @@ def test_the_oldest_loss_is_forgotten():
 # ---- weights -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("weight", [w for w in get_args(Weight) if w not in ("simple", "elbo")])
+OF_X0 = [w for w in get_args(Weight) if w not in ("simple", "elbo", "velocity")]
+
+
+@pytest.mark.parametrize("weight", OF_X0)
 @pytest.mark.parametrize("kind", get_args(Kind))
 def test_a_weight_on_x0_is_one_on_the_networks_own_error(path, kind, weight):
     """The same loss, whatever the network puts out."""
@@ -166,11 +183,21 @@ def test_elbo_is_half_the_slope_of_the_signal_to_noise_ratio(path, kind):
     torch.testing.assert_close(output_weight("elbo", reading, path, t), wanted)
 
 
-@pytest.mark.parametrize("weight", ["snr", "min_snr", "truncated_snr", "edm"])
+@pytest.mark.parametrize("weight", ["snr", "min_snr", "truncated_snr", "edm", "velocity"])
 def test_weights_are_finite_where_training_begins(path, weight):
     t = torch.tensor([1e-5 * path.t_max, path.t_max], dtype=torch.float32)
     for kind in ("v", "edm"):
         assert output_weight(weight, Reading(kind), path, t).isfinite().all()
+
+
+@pytest.mark.parametrize("d", [1, 192])
+@pytest.mark.parametrize("weight", [1.0, 0.25])
+def test_pseudo_huber_is_on_the_vector(d, weight):
+    """Lee et al. 2024: c = 0.00054 d; a square for small errors, a length for large ones."""
+    error = torch.stack([torch.zeros(d), torch.full((d,), 0.5)]).double().view(2, 1, d)
+    c = 0.00054 * d
+    wanted = torch.tensor([0.0, ((weight * 0.25 * d + c**2) ** 0.5 - c) / d]).double()
+    torch.testing.assert_close(penalty("pseudo_huber", error, torch.tensor(weight)), wanted)
 
 
 def test_min_snr_has_its_cap():

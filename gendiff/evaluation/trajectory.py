@@ -1,26 +1,21 @@
-"""How straight a model's probability flow runs from noise to data."""
+"""The straightness of a finished model's flow, as evaluation reports it."""
 
 from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
-from gendiff.denoiser import along
+from gendiff import straightness as trajectories
 from gendiff.evaluation.points import SEED
-from gendiff.evaluation.sight import alone
 from gendiff.guidance import guide
-from gendiff.metrics import Straightness
 from gendiff.model import Model
-from gendiff.paths import Linear
 from gendiff.seeding import sample_noise
 
 SAMPLES, STEPS = 256, 32
 """What it is measured on: enough for a few per cent."""
 
 
-@torch.no_grad()
 def straightness(model: Model, labels: Tensor, guidance: float) -> dict[str, float]:
     """Straightness of the flow along the straight path, with its interval.
 
@@ -36,17 +31,7 @@ def straightness(model: Model, labels: Tensor, guidance: float) -> dict[str, flo
         return {}
     labels = labels[:SAMPLES].to(method.device)
     cond = {"label": labels} if model.conditional else {}
-    path, n = Linear(), len(labels)
-    denoiser = guide(along(getattr(method, model.role), path), guidance)
-    x = start = sample_noise(SEED, 0, n, method.shape, method.device)(-1)
-    velocities = []
-    for step in range(STEPS):
-        t = torch.tensor(1 - step / STEPS)
-        velocity = denoiser(x, t, cond).velocity
-        velocities.append(velocity)
-        x = x - velocity / STEPS
-    metric = Straightness().to(method.device)
-    metric.distributed_available_fn = alone
-    metric.update(start, x, -torch.stack(velocities))
-    figures = {name: float(value) for name, value in metric.compute().items()}
+    noise = sample_noise(SEED, 0, len(labels), method.shape, method.device)(-1)
+    denoiser = guide(getattr(method, model.role), guidance)
+    figures = trajectories.straightness(denoiser, noise, cond, STEPS)
     return figures if all(map(math.isfinite, figures.values())) else {}

@@ -19,10 +19,11 @@ from gendiff import averages
 from gendiff.denoiser import Condition, Denoiser, DenoiserLike, network_of
 from gendiff.errors import UserError
 from gendiff.guidance import guide
+from gendiff.methods.reading import check_reading, reading_of
 from gendiff.methods.update import update
 from gendiff.optim import OptimConfig, make_optimizer
 from gendiff.paths import Cosine, Path
-from gendiff.predictions import Kind, Reading, check_prediction
+from gendiff.predictions import Kind
 from gendiff.samplers.steps import Noise
 from gendiff.sampling import ANY_DENOISER, Sampling
 from gendiff.seeding import Draws, key, reseed, sample_noise
@@ -133,7 +134,7 @@ class Method(LightningModule):
     @classmethod
     def wrap(cls, role: str, network: nn.Module, path: Path, config: Any) -> Any:
         """What a role's network becomes: a Denoiser, unless the method says otherwise."""
-        return Denoiser(network, path, Reading(config.prediction, config.sigma_data))
+        return Denoiser(network, path, reading_of(config))
 
     @classmethod
     def channels(cls, role: str, shape: Sequence[int], config: Any) -> tuple[int, int]:
@@ -150,7 +151,7 @@ class Method(LightningModule):
         if not 0 <= getattr(config, "label_dropout", 0) <= 1:
             raise ValueError(f"label_dropout: {config.label_dropout} must be in [0, 1]")
         if hasattr(config, "prediction"):
-            check_prediction(config.prediction, config.sigma_data, path)
+            check_reading(config, path)
         if cls.even_times:
             check_even_times(config.name, path)
 

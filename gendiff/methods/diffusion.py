@@ -1,8 +1,7 @@
 """Diffusion: learn to denoise at every noise level.
 
 Ho, Jain & Abbeel, "Denoising Diffusion Probabilistic Models", NeurIPS 2020, Algorithm 1, in
-continuous time (Song et al. 2021) on any Gaussian path; with a linear path and velocity
-prediction it is rectified flow (Liu et al. 2023, Eq. 1). docs/training.md says which choices of
+continuous time (Song et al. 2021) on any Gaussian path. docs/training.md says which choices of
 path, prediction, times and weight are which papers.
 """
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gendiff.denoiser import Denoiser
-from gendiff.loss_weights import Weight, check_weight, mean_square, output_weight
+from gendiff.loss_weights import Loss, Weight, check_weight, output_weight, penalty
 from gendiff.methods.base import Batch, Method, MethodConfig
 from gendiff.paths import Path
 from gendiff.training_times import LossSecondMoment, TimesKind, draw_times
@@ -40,12 +39,17 @@ class DiffusionConfig(MethodConfig):
     """Weight of the squared error by noise level."""
     min_snr_gamma: float = 5.0
     """Cap of the min_snr weight."""
+    loss: Loss = "squared"
+    """What becomes of the error."""
     label_dropout: float = 0.1
     """Share of labels hidden in training, so that the model learns guidance."""
+    native: str | None = None
+    """Path that the student's network knows, if not the method's own, and on whose terms its output
+    is read: weights trained there begin as the same function here."""
 
 
 class Diffusion(Method):
-    """Diffusion and flow matching: regress the prediction at random times."""
+    """Diffusion: regress the prediction at random times."""
 
     Config = DiffusionConfig
     student: Denoiser
@@ -87,8 +91,8 @@ class Diffusion(Method):
         t, undo = self.draw_times()
         output = student(path.add_noise(x0, eps, t), t, self.condition(batch)).output
         reading, gamma = student.reading, config.min_snr_gamma
-        error = mean_square(output - reading.target(x0, eps, t, path))
-        error = error * output_weight(config.weight, reading, path, t, gamma)
+        weight = output_weight(config.weight, reading, path, t, gamma)
+        error = penalty(config.loss, output - reading.target(x0, eps, t, path), weight)
         if undo is not None:
             self.seen.append((t, error.detach()))
             error = error * undo

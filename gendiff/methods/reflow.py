@@ -1,7 +1,9 @@
-"""Rectified flow, second round: flow matching on stored (noise, teacher sample) pairs.
+"""Rectified flow, second round and later: flow matching on stored (noise, teacher sample) pairs.
 
 Liu, Gong & Liu, "Flow Straight and Fast", ICLR 2023, Algorithm 1 with Reflow. Their t runs from
-noise to data: it is our 1 - t.
+noise to data: it is our 1 - t. Each round takes the pairs of the one before. Lee, Lin & Fanti,
+"Improving the Training of Rectified Flows", NeurIPS 2024, is ``times: u_shaped``, ``loss:
+pseudo_huber`` and a student that begins as the diffusion teacher (``native``).
 """
 
 from __future__ import annotations
@@ -11,21 +13,20 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gendiff.methods.base import Batch
-from gendiff.methods.diffusion import Diffusion, DiffusionConfig
-from gendiff.predictions import Kind
+from gendiff.methods.flow import Flow, FlowConfig
 
 
 @dataclass(frozen=True)
-class ReflowConfig(DiffusionConfig):
+class ReflowConfig(FlowConfig):
     name: str = "reflow"
-    prediction: Kind = "velocity"
 
 
-class Reflow(Diffusion):
+class Reflow(Flow):
     """Reflow: rectified flow on stored pairs, whose paths cross less and so run straighter."""
 
     Config = ReflowConfig
     trains_on = "pairs"
+    version = 2
 
     def couple(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Each noise with where the teacher's ODE took it (Eq. 1)."""

@@ -13,7 +13,7 @@ DPM-Solver                lambda is *half* of our ``log_snr``
 ========================  =====================================================
 """
 
-from gendiff.paths.base import MAX_LOG_SNR, Path, expand
+from gendiff.paths.base import MAX_LOG_SNR, Path, carry, expand
 from gendiff.paths.continuous import (
     VP,
     Cosine,
@@ -54,6 +54,7 @@ __all__ = [
     "TrigConfig",
     "VEConfig",
     "VPConfig",
+    "carry",
     "expand",
     "spaced",
 ]

@@ -127,3 +127,10 @@ class Path(ABC):
         """
         ratio = self.sigma(s) / self.sigma(t)
         return expand(self.alpha(s) - ratio * self.alpha(t), x0) * x0 + expand(ratio, x0) * xt
+
+
+def carry(t: Tensor, path: Path, other: Path) -> tuple[Tensor, Tensor]:
+    """The time of another path with the same signal-to-noise ratio, and the factor on x_t."""
+    log_snr = path.log_snr(t).clamp(-MAX_LOG_SNR, MAX_LOG_SNR)
+    there = other.inverse_log_snr(log_snr).clamp(max=other.t_max)
+    return there, other.size(there) / path.size(t)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from gendiff.build import build_network, check_done, owner, read_run
+from gendiff.denoiser import Denoiser, alike
 from gendiff.errors import UserError, did_you_mean
 from gendiff.pipeline.stages import Pipeline, Stage
 from gendiff.weights import differences, explain
@@ -47,11 +48,19 @@ def check_init(stage: Stage, pipeline: Pipeline) -> None:
                 f"{where}: {ref.stage} predicts {meanings[0]}, but method.prediction is "
                 f"{meanings[1]}."
             )
-        if meanings[0] == "velocity" and parent.path != stage.run.path:
-            raise UserError(f"{where}: {ref.stage} predicts the velocity of another path.")
         with torch.device("meta"):
-            given = build_network(parent, owner(theirs, ref.role)).state_dict()
-            wanted = build_network(stage.run, role).state_dict()
+            given_network = build_network(parent, owner(theirs, ref.role))
+            network = build_network(stage.run, role)
+        source = theirs.wrap(ref.role, given_network, parent.make_path(), parent.method)
+        target = cls.wrap(role, network, stage.run.make_path(), stage.run.method)
+        read = isinstance(source, Denoiser) and isinstance(target, Denoiser)
+        if read and not alike(source, target):
+            native = getattr(parent.method, "native", None) or parent.path.name
+            raise UserError(
+                f"{where}: {ref.stage} knows another path than {stage.name}, where its weights "
+                f"would mean something else; method.native: {native} reads them as meant."
+            )
+        given, wanted = given_network.state_dict(), network.state_dict()
         lines = differences(wanted, given, ref.new)
         if lines:
             raise UserError(f"{where}: {ref} does not fit: {explain(lines)}.")

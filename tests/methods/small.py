@@ -24,8 +24,12 @@ from gendiff.methods.continuous_consistency import (
 from gendiff.methods.denoising_gan import DenoisingGAN, DenoisingGANConfig
 from gendiff.methods.diffusion import Diffusion, DiffusionConfig
 from gendiff.methods.easy_consistency import EasyConsistency, EasyConsistencyConfig
+from gendiff.methods.flow import Flow, FlowConfig
 from gendiff.methods.mean_flow import MeanFlow, MeanFlowConfig
+from gendiff.methods.online_reflow import OnlineReflow, OnlineReflowConfig
+from gendiff.methods.pair_distillation import PairDistillation, PairDistillationConfig
 from gendiff.methods.progressive import Progressive, ProgressiveConfig
+from gendiff.methods.reflow import Reflow, ReflowConfig
 from gendiff.methods.shortcut import Shortcut, ShortcutConfig
 from gendiff.methods.truncated import (
     Truncated,
@@ -53,6 +57,10 @@ CONFIGS = {
     DenoisingGAN: DenoisingGANConfig(latent=2, penalty_every=2),
     MeanFlow: MeanFlowConfig(),
     Shortcut: ShortcutConfig(),
+    Flow: FlowConfig(coupling="optimal", coupling_size=4, straightness_every=3),
+    Reflow: ReflowConfig(times="u_shaped", loss="pseudo_huber"),
+    OnlineReflow: OnlineReflowConfig(solver_steps=3),
+    PairDistillation: PairDistillationConfig(),
     Truncated: TruncatedConfig(truncation=0.3, penalty_every=2),
     TruncatedPlus: TruncatedPlusConfig(truncation=0.3, latent=2, penalty_every=2),
 }
@@ -79,7 +87,8 @@ def fit(method, *callbacks, **settings):
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     generator = torch.Generator().manual_seed(0)
-    data = Rows(x0=torch.randn(40, *method.shape, generator=generator))
+    x0, eps = (torch.randn(40, *method.shape, generator=generator) for _ in range(2))
+    data = Rows(x0=x0, eps=eps)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = Trainer(

@@ -21,8 +21,12 @@ from gendiff.methods.continuous_consistency import (
 from gendiff.methods.denoising_gan import DenoisingGAN, DenoisingGANConfig
 from gendiff.methods.diffusion import Diffusion
 from gendiff.methods.easy_consistency import EasyConsistency
+from gendiff.methods.flow import Flow
 from gendiff.methods.mean_flow import MeanFlow, MeanFlowConfig
+from gendiff.methods.online_reflow import OnlineReflow
+from gendiff.methods.pair_distillation import PairDistillation
 from gendiff.methods.progressive import Progressive
+from gendiff.methods.reflow import Reflow
 from gendiff.methods.shortcut import Shortcut
 from gendiff.methods.truncated import (
     Truncated,
@@ -67,6 +71,10 @@ CASES = {
     "continuous-consistency": lambda: make(ContinuousConsistency, clip=0.5, accumulate=2),
     "continuous-training": lambda: make(ContinuousConsistencyTraining),
     "progressive": lambda: make(Progressive, path=Cosine()),
+    "flow": lambda: make(Flow, accumulate=2),
+    "reflow": lambda: make(Reflow),
+    "online-reflow": lambda: make(OnlineReflow),
+    "pair-distillation": lambda: make(PairDistillation),
     "truncated": lambda: make(Truncated, config=TruncatedConfig(truncation=0.3, r1_gamma=0.0)),
     "truncated-images": lambda: images(accumulate=2),
     "truncated-plus-nan": lambda: spoilt(TruncatedPlus, "generator", {0, 4}, name="radam"),

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from gendiff.denoiser import Denoiser, along, carry
+from gendiff.denoiser import Denoiser, along
 from gendiff.loss_weights import mean_square, x0_weight
 from gendiff.methods.consistency import pseudo_huber
-from gendiff.paths import EDM, Trig, expand
+from gendiff.paths import EDM, Trig, carry, expand
 from gendiff.predictions import Prediction, Reading
 from gendiff.samplers import consistency, ddim, euler, heun, midpoint, rk45, time_grid
 
