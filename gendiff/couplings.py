@@ -6,10 +6,17 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from gendiff.denoiser import Condition, DenoiserLike
+from gendiff.denoiser import Condition, DenoiserLike, along, x0_at
 from gendiff.errors import UserError
-from gendiff.guidance import guide
-from gendiff.samplers import ddim, time_grid
+from gendiff.paths import Path
+from gendiff.samplers import time_grid
+from gendiff.samplers.steps import Noise
+from gendiff.sampling import ANY_DENOISER, Sampling
+
+INVERTIBLE = ("ddim", "heun", "rk45")
+"""Samplers that can be run from data to noise."""
+RANDOM = ("eta", "churn")
+"""Their settings that add noise, which none can take back."""
 
 
 def optimal(x0: Tensor, eps: Tensor, size: int, label: Tensor | None = None) -> Tensor:
@@ -36,19 +43,59 @@ def optimal(x0: Tensor, eps: Tensor, size: int, label: Tensor | None = None) -> 
     return eps[order.to(eps.device)]
 
 
-@torch.no_grad()
-def transported(
-    teacher: DenoiserLike, eps: Tensor, steps: int, guidance: float, cond: Condition
-) -> Tensor:
-    """Where a teacher's probability flow takes noise, (B, ...), in so many DDIM steps.
-
-    Liu et al. 2023, Algorithm 1, Reflow: the other half of a pair.
+def solver(text: str, path: Path, steps: int) -> Sampling:
+    """The sampler that takes noise to a teacher's samples, if it can be run along its path.
 
     Raises:
-        UserError: the teacher's path is a chain of fewer steps.
+        UserError: it cannot; the message begins with the key of the method.
     """
+    sampling = Sampling.parse(text, ANY_DENOISER)
     try:
-        times = time_grid(teacher.path, steps, device=eps.device)
+        time_grid(sampling.path or path, steps, sampling.grid)
     except ValueError as error:
         raise UserError(f"method.solver_steps: {error}.") from None
-    return ddim(guide(teacher, guidance), teacher.path.sigma(times[0]) * eps, times, cond)
+    try:
+        sampling.check(path, steps)
+    except ValueError as error:
+        raise UserError(f"method.sampler: {error}.") from None
+    return sampling
+
+
+def solve(
+    sampling: Sampling,
+    denoiser: DenoiserLike,
+    eps: Tensor,
+    steps: int,
+    cond: Condition | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """Where a sampler takes eps, (B, ...) at unit size, from where its own grid begins: x0."""
+    denoiser = along(denoiser, sampling.path or denoiser.path)
+    times = time_grid(denoiser.path, steps, sampling.grid)
+    x = eps * float(denoiser.path.sigma(times[0]))
+    return sampling.function(denoiser, x, times, cond, noise, **sampling.settings)
+
+
+def invert(
+    sampling: Sampling,
+    denoiser: DenoiserLike,
+    x0: Tensor,
+    steps: int,
+    cond: Condition | None = None,
+) -> Tensor:
+    """The noise that `solve` takes to x0, (B, ...): eps, at unit size.
+
+    The sampler's own grid backwards. Its first step, out of t = 0, is the trapezoid rule in
+    sigma / alpha, where the slope of x / alpha is eps; it vanishes without noise, as the score is
+    finite (Karras et al. 2022, Eq. 1). So a sampler keeps its order.
+
+    Args:
+        sampling: one of `INVERTIBLE`, without noise.
+        steps: at least 2.
+    """
+    denoiser = along(denoiser, sampling.path or denoiser.path)
+    path, times = denoiser.path, time_grid(denoiser.path, steps, sampling.grid).flip(0)[1:]
+    scale = float(path.alpha(times[0]))
+    x = x0_at(denoiser, times).mix(0, x0 * scale, 1.5, -0.5 * scale, cond)
+    x = sampling.function(denoiser, x, times, cond, None, **sampling.settings)
+    return x / float(path.sigma(times[-1]))

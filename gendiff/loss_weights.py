@@ -47,8 +47,15 @@ def penalty(loss: Loss, error: Tensor, weight: Tensor | float = 1.0) -> Tensor:
     if loss == "squared":
         return mean_square(error) * weight
     d = error[0].numel()
-    c = HUBER_C * d
-    return ((mean_square(error) * weight * d + c * c).sqrt() - c) / d
+    return pseudo_huber(error, HUBER_C * d, weight) / d
+
+
+def pseudo_huber(error: Tensor, c: float, weight: Tensor | float = 1.0) -> Tensor:
+    """sqrt(weight |error|^2 + c^2) - c on the whole vector, (B,); the norm itself at c = 0."""
+    flat = error.flatten(1)
+    if c == 0:  # its gradient at 0 is 0, the root's would not be a number
+        return torch.linalg.vector_norm(flat, dim=1) * weight**0.5
+    return (weight * flat.square().sum(1) + c * c).sqrt() - c
 
 
 def x0_weight(

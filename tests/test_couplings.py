@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 import torch
 
-from gendiff.couplings import optimal, transported
+from gendiff.couplings import optimal, solve, solver
 from gendiff.data.toy import GaussianMixture
 from gendiff.paths import VP, Cosine, Linear
 
@@ -74,5 +74,5 @@ def test_groups_of_one_stay_as_they_are():
 def test_a_gaussian_is_reached_by_scaling_the_noise(path):
     mixture = GaussianMixture([1.0], [[0.5, -1.0]], [0.3])
     eps = torch.randn(50, 2, dtype=torch.float64)
-    x0 = transported(mixture.denoiser(path), eps, 400, 0.0, {})
+    x0 = solve(solver("ddim", path, 400), mixture.denoiser(path), eps, 400)
     torch.testing.assert_close(x0, mixture.means + 0.3 * eps, rtol=0, atol=0.02)

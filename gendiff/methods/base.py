@@ -225,8 +225,6 @@ class Method(LightningModule):
         t_max = torch.tensor(self.path.t_max)
         return self.path.sigma(t_max).to(self.device) * noise(-1), self.path.t_max
 
-    # ---- training ----------------------------------------------------------------------------
-
     @property
     def learning(self) -> tuple[str, ...]:
         """Roles that learn, in the order of their optimizers."""

@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor
 
 from gendiff.methods.base import Batch
-from gendiff.methods.consistency import Consistency, NeighboursConfig
+from gendiff.methods.neighbours import Neighbours, NeighboursConfig
 from gendiff.samplers.grid import GridKind
 
 
@@ -28,13 +28,10 @@ class ConsistencyTrainingConfig(NeighboursConfig):
     weight: Literal["uniform", "inverse_step"] = "inverse_step"
 
 
-class ConsistencyTraining(Consistency):
+class ConsistencyTraining(Neighbours):
     """Consistency training (CT, iCT): a step of the flow is one along the data and their noise."""
 
     Config = ConsistencyTrainingConfig
-    roles = ("student",)
-    frozen = ()
-    version = 1
 
     def neighbour(
         self, xt: Tensor, t: Tensor, s: Tensor, x0: Tensor, eps: Tensor, cond: Batch

@@ -12,17 +12,17 @@ the normalisation of the tangent g makes nearly the same at all times.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gendiff.denoiser import Denoiser, along
-from gendiff.guidance import guide
+from gendiff.denoiser import along
 from gendiff.loss_weights import mean_square
-from gendiff.methods.base import Batch, MethodConfig
-from gendiff.methods.consistency import Jumping, check_normal
+from gendiff.methods.base import Batch
+from gendiff.methods.neighbours import Jumping, check_normal
+from gendiff.methods.student import Distilled, DistilledConfig, StudentConfig
 from gendiff.paths import Path, Trig, expand
 from gendiff.training_times import draw_times
 
@@ -31,7 +31,7 @@ LEAST_NORM = 0.1
 
 
 @dataclass(frozen=True)
-class ContinuousConsistencyTrainingConfig(MethodConfig):
+class ContinuousConsistencyTrainingConfig(StudentConfig):
     name: str = "continuous_consistency_training"
     times_mean: float = -1.0
     """Of the normal that ln(sigma / alpha) is drawn from."""
@@ -42,16 +42,14 @@ class ContinuousConsistencyTrainingConfig(MethodConfig):
 
 
 @dataclass(frozen=True)
-class ContinuousConsistencyConfig(ContinuousConsistencyTrainingConfig):
+class ContinuousConsistencyConfig(ContinuousConsistencyTrainingConfig, DistilledConfig):
     name: str = "continuous_consistency"
-    guidance: float = 0.0
-    """Guidance weight of the teacher."""
 
 
 class ContinuousConsistencyTraining(Jumping):
     """Continuous-time consistency training (sCT), without a teacher."""
 
-    Config = ContinuousConsistencyTrainingConfig
+    Config: ClassVar[type[Any]] = ContinuousConsistencyTrainingConfig
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -93,19 +91,18 @@ class ContinuousConsistencyTraining(Jumping):
         output, g = self.tangent(xt, t, self.flow(xt, t, x0, eps, cond), cond)
         norm = torch.linalg.vector_norm(g.flatten(1), dim=1)
         goal = output.detach() + g / expand(norm + LEAST_NORM, g)
+        cos, sin = expand(self.turn.alpha(t), xt), expand(torch.sin(t), xt)
+        sd = config.sigma_data
+        self.shown = cos * xt - sin * sd * output, cos * xt - sin * sd * goal
         return {"loss": mean_square(output - goal).mean(), "tangent": norm.mean()}
 
 
-class ContinuousConsistency(ContinuousConsistencyTraining):
+class ContinuousConsistency(ContinuousConsistencyTraining, Distilled):
     """Continuous-time consistency distillation (sCD), along a teacher's probability flow."""
 
     Config = ContinuousConsistencyConfig
-    roles = ("student", "teacher")
-    frozen = ("teacher",)
-    teacher: Denoiser
 
     @torch.no_grad()
     def flow(self, xt: Tensor, t: Tensor, x0: Tensor, eps: Tensor, cond: Batch) -> Tensor:
         """dx_t/dt: the teacher's."""
-        teacher = guide(along(self.teacher, self.turn), self.config.guidance)
-        return teacher(xt, t, cond).velocity
+        return along(self.taught(cond), self.turn)(xt, t, cond).velocity

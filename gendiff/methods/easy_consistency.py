@@ -16,13 +16,15 @@ import torch
 from torch import Tensor
 
 from gendiff.curricula import ect_earlier, ect_ratio
-from gendiff.methods.base import Batch, MethodConfig
-from gendiff.methods.consistency import Jumping, check_normal, pseudo_huber
+from gendiff.loss_weights import pseudo_huber
+from gendiff.methods.base import Batch
+from gendiff.methods.neighbours import Jumping, check_normal
+from gendiff.methods.student import StudentConfig
 from gendiff.paths import Path
 
 
 @dataclass(frozen=True)
-class EasyConsistencyConfig(MethodConfig):
+class EasyConsistencyConfig(StudentConfig):
     name: str = "easy_consistency"
     stages: int = 8
     """Equal parts of training, with r / t nearing 1 - 1 / q, 1 - 1 / q^2, ..."""
@@ -77,7 +79,8 @@ class EasyConsistency(Jumping):
         t, r = (path.inverse_log_snr(-2 * sigma.log()).to(x0) for sigma in (level, earlier))
         with self.as_target():
             goal = self.student(path.add_noise(x0, eps, r), r, cond).x0  # x0 itself at r = 0
-        error = self.student(path.add_noise(x0, eps, t), t, cond).x0 - goal
-        weight = (1 / (level - earlier)).to(error)
-        loss = (weight * pseudo_huber(error, self.config.huber_c)).mean()
+        made = self.student(path.add_noise(x0, eps, t), t, cond).x0
+        self.shown = made, goal
+        weight = (1 / (level - earlier)).to(made)
+        loss = (weight * pseudo_huber(made - goal, self.config.huber_c)).mean()
         return {"loss": loss, "stage": torch.tensor(float(self.stage_now()))}

@@ -10,18 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from gendiff.couplings import transported
+from gendiff.couplings import INVERTIBLE, solve, solver
 from gendiff.denoiser import Denoiser
+from gendiff.guidance import guide
 from gendiff.methods.base import Batch
 from gendiff.methods.flow import Flow, FlowConfig
 from gendiff.paths import Path
+from gendiff.sampling import Sampling
 
 
 @dataclass(frozen=True)
 class OnlineReflowConfig(FlowConfig):
     name: str = "online_reflow"
+    sampler: str = "ddim"
+    """The teacher's sampler, with settings, path and grid if need be (see `Sampling`)."""
     solver_steps: int = 20
     """Teacher steps a pair."""
     guidance: float = 0.0
@@ -41,11 +46,17 @@ class OnlineReflow(Flow):
         super().check(config, path)
         if config.solver_steps < 1:
             raise ValueError(f"solver_steps: {config.solver_steps} must be at least 1")
+        try:
+            Sampling.parse(config.sampler, INVERTIBLE)
+        except ValueError as error:
+            raise ValueError(f"sampler: {error}".rstrip("?.")) from None
 
     def couple(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Fresh noise with where the teacher's ODE takes it (Eq. 1)."""
-        eps = self.draw.normal(*self.shape)
+        config, eps = self.config, self.draw.normal(*self.shape)
         cond = {"label": batch["label"]} if self.classes else {}
-        config = self.config
-        x0 = transported(self.teacher, eps, config.solver_steps, config.guidance, cond)
+        sampling = solver(config.sampler, self.teacher.path, config.solver_steps)
+        with torch.no_grad():
+            teacher = guide(self.teacher, config.guidance)
+            x0 = solve(sampling, teacher, eps, config.solver_steps, cond)
         return x0, eps

@@ -12,16 +12,16 @@ from typing import Any
 
 from torch import Tensor
 
-from gendiff.denoiser import Denoiser
 from gendiff.loss_weights import Loss, penalty
-from gendiff.methods.base import Batch, Method, MethodConfig
+from gendiff.methods.base import Batch
+from gendiff.methods.student import Student, StudentConfig
 from gendiff.paths import Path
 from gendiff.predictions import Kind
 from gendiff.sampling import Sampling
 
 
 @dataclass(frozen=True)
-class PairDistillationConfig(MethodConfig):
+class PairDistillationConfig(StudentConfig):
     name: str = "pair_distillation"
     prediction: Kind = "velocity"
     loss: Loss = "squared"
@@ -30,13 +30,12 @@ class PairDistillationConfig(MethodConfig):
     """Path that the student's network knows, as in flow."""
 
 
-class PairDistillation(Method):
+class PairDistillation(Student):
     """Pair distillation: one step from each noise to where the teacher took it."""
 
     Config = PairDistillationConfig
     trains_on = "pairs"
     samplers = ("ddim",)
-    student: Denoiser
 
     @classmethod
     def sampling(cls, config: Any, path: Path, text: str | None, steps: int | None) -> Sampling:
@@ -52,5 +51,6 @@ class PairDistillation(Method):
         x0, eps, path = batch["x0"], batch["eps"], self.path
         t = eps.new_full((len(eps),), path.t_max)
         xt = path.sigma(t[0]) * eps  # all of it noise, as sampling begins
-        error = self.student(xt, t, self.condition(batch)).x0 - x0
-        return {"loss": penalty(self.config.loss, error).mean()}
+        made = self.student(xt, t, self.condition(batch)).x0
+        self.shown = made, x0
+        return {"loss": penalty(self.config.loss, made - x0).mean()}

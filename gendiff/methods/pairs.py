@@ -14,20 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gendiff.denoiser import Condition, Denoiser, DenoiserLike, along, x0_at
+from gendiff.couplings import INVERTIBLE, RANDOM, invert, solve, solver
+from gendiff.denoiser import Denoiser
 from gendiff.errors import UserError
 from gendiff.guidance import guide
 from gendiff.methods.base import Batch, Method, MethodConfig
 from gendiff.paths import Path
-from gendiff.samplers import time_grid
-from gendiff.samplers.steps import Noise
 from gendiff.sampling import ANY_DENOISER, Sampling
 from gendiff.seeding import Draws, key, sample_noise
-
-INVERTIBLE = ("ddim", "heun", "rk45")
-"""Samplers that can be run from data to noise."""
-RANDOM = ("eta", "churn")
-"""Their settings that add noise, which none can take back."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,7 @@ class Pairs(Method):
             UserError: the teacher cannot be sampled so, or its samples are not finite.
         """
         config, device, first, n = self.config, self.device, int(indices[0]), len(indices)
-        sampling = self.solver()
+        sampling = solver(config.sampler, self.teacher.path, config.solver_steps)
         label = data["label"] if data else indices % max(1, self.classes)
         cond = {"label": label.to(device)} if self.classes else {}
         teacher = guide(self.teacher, config.guidance)
@@ -109,61 +103,3 @@ class Pairs(Method):
                 f"method.solver_steps, less method.guidance or another teacher."
             )
         return {"x0": x0, "eps": eps, "label": label}
-
-    def solver(self) -> Sampling:
-        """The sampler, if it can be run along the teacher's path.
-
-        Raises:
-            UserError: it cannot.
-        """
-        sampling = Sampling.parse(self.config.sampler, ANY_DENOISER)
-        path, steps = self.teacher.path, self.config.solver_steps
-        try:
-            time_grid(sampling.path or path, steps, sampling.grid)
-        except ValueError as error:
-            raise UserError(f"method.solver_steps: {error}.") from None
-        try:
-            sampling.check(path, steps)
-        except ValueError as error:
-            raise UserError(f"method.sampler: {error}.") from None
-        return sampling
-
-
-def solve(
-    sampling: Sampling,
-    denoiser: DenoiserLike,
-    eps: Tensor,
-    steps: int,
-    cond: Condition | None = None,
-    noise: Noise | None = None,
-) -> Tensor:
-    """Where a sampler takes eps, (B, ...) at unit size, from where its own grid begins: x0."""
-    denoiser = along(denoiser, sampling.path or denoiser.path)
-    times = time_grid(denoiser.path, steps, sampling.grid)
-    x = eps * float(denoiser.path.sigma(times[0]))
-    return sampling.function(denoiser, x, times, cond, noise, **sampling.settings)
-
-
-def invert(
-    sampling: Sampling,
-    denoiser: DenoiserLike,
-    x0: Tensor,
-    steps: int,
-    cond: Condition | None = None,
-) -> Tensor:
-    """The noise that `solve` takes to x0, (B, ...): eps, at unit size.
-
-    The sampler's own grid backwards. Its first step, out of t = 0, is the trapezoid rule in
-    sigma / alpha, where the slope of x / alpha is eps; it vanishes without noise, as the score is
-    finite (Karras et al. 2022, Eq. 1). So a sampler keeps its order.
-
-    Args:
-        sampling: one of `INVERTIBLE`, without noise.
-        steps: at least 2.
-    """
-    denoiser = along(denoiser, sampling.path or denoiser.path)
-    path, times = denoiser.path, time_grid(denoiser.path, steps, sampling.grid).flip(0)[1:]
-    scale = float(path.alpha(times[0]))
-    x = x0_at(denoiser, times).mix(0, x0 * scale, 1.5, -0.5 * scale, cond)
-    x = sampling.function(denoiser, x, times, cond, None, **sampling.settings)
-    return x / float(path.sigma(times[-1]))

@@ -16,37 +16,30 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gendiff.denoiser import Denoiser, along
-from gendiff.guidance import guide
 from gendiff.loss_weights import mean_square, x0_weight
-from gendiff.methods.base import Batch, Method, MethodConfig
+from gendiff.methods.base import Batch
+from gendiff.methods.student import Distilled, DistilledConfig
 from gendiff.paths import Path, expand
 from gendiff.samplers import time_grid
 from gendiff.sampling import Sampling
 
 
 @dataclass(frozen=True)
-class ProgressiveConfig(MethodConfig):
+class ProgressiveConfig(DistilledConfig):
     name: str = "progressive"
     student_steps: int = 8
     """Steps of the student; the teacher is run at twice as many."""
     weighting: Literal["snr", "truncated_snr", "snr_plus_one"] = "truncated_snr"
     """Weight of the squared x0 error: SNR, max(SNR, 1) or SNR + 1 (their Section 4)."""
-    guidance: float = 0.0
-    """Guidance weight of the teacher."""
 
 
-class Progressive(Method):
+class Progressive(Distilled):
     """Progressive distillation: the student takes half the steps of its teacher."""
 
     Config = ProgressiveConfig
-    roles = ("student", "teacher")
-    frozen = ("teacher",)
     samplers = ("ddim",)
     times: Tensor
     """Of the teacher's steps, clean to noisy, (2 student_steps + 1,); every other the student's."""
-    student: Denoiser
-    teacher: Denoiser
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -86,7 +79,7 @@ class Progressive(Method):
         At s = 0, where sigma is 0, it is the teacher's x0 at the middle, as it should be.
         """
         path = self.path
-        teacher = guide(along(self.teacher, path), self.config.guidance)
+        teacher = self.taught(cond)
         xm = path.step(teacher(xt, t, cond).x0, xt, middle, t)
         xs = path.step(teacher(xm, middle, cond).x0, xm, s, middle)
         ratio = expand(path.sigma(s) / path.sigma(t), xt)
@@ -99,6 +92,7 @@ class Progressive(Method):
         i = 2 * self.draw.integers(1, self.config.student_steps + 1)
         t, middle, s = times[i], times[i - 1], times[i - 2]
         xt = path.add_noise(x0, self.draw.normal(*self.shape), t)
-        error = self.student(xt, t, cond).x0 - self.teach(xt, t, middle, s, cond)
+        made, goal = self.student(xt, t, cond).x0, self.teach(xt, t, middle, s, cond)
+        self.shown = made, goal
         weight = x0_weight(self.config.weighting, path.log_snr(t).exp())
-        return {"loss": (weight * mean_square(error)).mean()}
+        return {"loss": (weight * mean_square(made - goal)).mean()}

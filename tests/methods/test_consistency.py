@@ -15,8 +15,10 @@ from gendiff.curricula import cm_target_ema, ict_pmf
 from gendiff.data.toy import GaussianMixture
 from gendiff.denoiser import Denoiser
 from gendiff.errors import UserError
-from gendiff.methods.consistency import Consistency, ConsistencyConfig, Jumping, pseudo_huber
+from gendiff.loss_weights import pseudo_huber
+from gendiff.methods.consistency import Consistency, ConsistencyConfig
 from gendiff.methods.consistency_training import ConsistencyTraining
+from gendiff.methods.neighbours import Jumping, ict_distance
 from gendiff.networks.mlp import MLP, MLPConfig
 from gendiff.paths import EDM, VE, VP, Cosine, DiscreteLinear, Linear
 from gendiff.samplers import time_grid
@@ -75,7 +77,7 @@ def test_pseudo_huber_in_closed_form(d):
     error = torch.stack([torch.zeros(d), torch.full((d,), 0.5)]).double()
     c = 0.00054 * d**0.5
     wanted = torch.tensor([0.0, (0.25 * d + c**2) ** 0.5 - c]).double()
-    torch.testing.assert_close(pseudo_huber(error.view(2, 1, d)), wanted)
+    torch.testing.assert_close(ict_distance(error.view(2, 1, d)), wanted)
 
 
 def test_the_norm_has_a_slope_where_nothing_is_wrong():
@@ -139,7 +141,7 @@ def test_the_last_interval_ends_at_the_teachers_data(gm2, path):
     t = draw.integers(1, 2) * path.t_max
     xt = path.add_noise(batch["x0"], draw.normal(2), t)
     error = method.student(xt, t).x0 - method.teacher(xt, t).x0
-    torch.testing.assert_close(loss, pseudo_huber(error).mean())
+    torch.testing.assert_close(loss, ict_distance(error).mean())
 
 
 GAUSSIAN = GaussianMixture([1.0], [[0.4, -0.3]], [0.3])

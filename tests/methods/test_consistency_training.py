@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from small import learn, make
 
-from gendiff.methods.consistency import pseudo_huber
 from gendiff.methods.consistency_training import ConsistencyTraining, ConsistencyTrainingConfig
+from gendiff.methods.neighbours import ict_distance
 from gendiff.paths import EDM
 from gendiff.samplers import time_grid
 from gendiff.seeding import Draws
@@ -28,7 +28,7 @@ def test_loss_is_improved_consistency_trainings():
     goal = method.student(noisy(low), low.float()).x0
     goal[i == 0] = noisy(low)[i == 0]
     error = method.student(noisy(high), high.float()).x0 - goal
-    wanted = (pseudo_huber(error).double() / (high - low)).mean()
+    wanted = (ict_distance(error).double() / (high - low)).mean()
     torch.testing.assert_close(losses["loss"].double(), wanted, rtol=1e-4, atol=0)
     assert losses["intervals"] == 10
 

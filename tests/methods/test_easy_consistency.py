@@ -47,7 +47,9 @@ def test_stages_are_equal_parts_of_training():
     assert seen == [0, 0, 0, 1, 1, 2, 2, 2, 2]
 
 
-@pytest.mark.parametrize("path", [EDM(), VP(), Cosine(), DiscreteLinear()], ids=str)
+@pytest.mark.parametrize(
+    "path", [EDM(), VP(), Cosine(), DiscreteLinear()], ids=lambda p: type(p).__name__
+)
 def test_levels_are_the_same_on_every_path(path):
     """Log-normal in sigma / alpha, up to where the path ends."""
     method = make(EasyConsistency, config=EasyConsistencyConfig(), path=path)

@@ -10,9 +10,10 @@ import torch
 
 from gendiff import registry
 from gendiff.config import compose
+from gendiff.couplings import invert, solve
 from gendiff.data.pairs import PairStore
 from gendiff.errors import UserError
-from gendiff.methods.pairs import Pairs, PairsConfig, invert, solve
+from gendiff.methods.pairs import Pairs, PairsConfig
 from gendiff.paths import VP, Cosine, DiscreteLinear, Linear
 from gendiff.predictions import Prediction
 from gendiff.products import make_product

@@ -16,7 +16,7 @@ import torch
 
 from gendiff.denoiser import Denoiser, along
 from gendiff.loss_weights import mean_square, x0_weight
-from gendiff.methods.consistency import pseudo_huber
+from gendiff.methods.neighbours import ict_distance
 from gendiff.paths import EDM, Trig, carry, expand
 from gendiff.predictions import Prediction, Reading
 from gendiff.samplers import consistency, ddim, euler, heun, midpoint, rk45, time_grid
@@ -180,7 +180,7 @@ def test_two_steps_of_ect(same, theirs, denoiser):
 
 def test_pseudo_huber(same):
     """On the whole vector, c = 0.00054 sqrt(d)."""
-    same(pseudo_huber(THEIRS["ph_x"] - THEIRS["ph_y"]), THEIRS["ph_vector"], "X64")
+    same(ict_distance(THEIRS["ph_x"] - THEIRS["ph_y"]), THEIRS["ph_vector"], "X64")
 
 
 def test_trigflow_of_an_edm_denoiser(same, gm2):
