@@ -23,6 +23,7 @@ from gendiff.methods.continuous_consistency import (
 )
 from gendiff.methods.denoising_gan import DenoisingGAN, DenoisingGANConfig
 from gendiff.methods.diffusion import Diffusion, DiffusionConfig
+from gendiff.methods.distribution_matching import DistributionMatching, DistributionMatchingConfig
 from gendiff.methods.easy_consistency import EasyConsistency, EasyConsistencyConfig
 from gendiff.methods.flow import Flow, FlowConfig
 from gendiff.methods.mean_flow import MeanFlow, MeanFlowConfig
@@ -30,6 +31,7 @@ from gendiff.methods.online_reflow import OnlineReflow, OnlineReflowConfig
 from gendiff.methods.pair_distillation import PairDistillation, PairDistillationConfig
 from gendiff.methods.progressive import Progressive, ProgressiveConfig
 from gendiff.methods.reflow import Reflow, ReflowConfig
+from gendiff.methods.score_identity import ScoreIdentity, ScoreIdentityConfig
 from gendiff.methods.shortcut import Shortcut, ShortcutConfig
 from gendiff.methods.truncated import (
     Truncated,
@@ -44,6 +46,7 @@ from gendiff.paths import VP, Cosine
 from gendiff.predictions import Prediction
 
 STEPS, BATCH = 6, 16
+JUDGED = DistributionMatchingConfig(fake_batches=2, student_steps=2, adversarial_weight=0.3)
 CONFIGS = {
     Diffusion: DiffusionConfig(),
     Progressive: ProgressiveConfig(student_steps=4),
@@ -55,6 +58,8 @@ CONFIGS = {
     ContinuousConsistency: ContinuousConsistencyConfig(tangent_warmup=4),
     ContinuousConsistencyTraining: ContinuousConsistencyTrainingConfig(tangent_warmup=4),
     DenoisingGAN: DenoisingGANConfig(latent=2, penalty_every=2),
+    ScoreIdentity: ScoreIdentityConfig(),
+    DistributionMatching: DistributionMatchingConfig(fake_batches=2),
     MeanFlow: MeanFlowConfig(),
     Shortcut: ShortcutConfig(),
     Flow: FlowConfig(coupling="optimal", coupling_size=4, straightness_every=3),
@@ -70,10 +75,11 @@ def make(cls, name="adam", clip=0.0, accumulate=1, config=None, networks=None, *
     """A method with fresh networks, the same in every call; for points unless told otherwise."""
     torch.manual_seed(0)
     config, small, path = config or CONFIGS[cls], {}, settings.pop("path", VP())
+    cls = cls.variant(config)
     for role in () if networks else cls.roles:
         channels, out = cls.channels(role, (2,), config)
         conditions = {"z": config.latent} if role == "generator" else {}
-        if "flow_map" in cls.samplers:
+        if "flow_map" in cls.samplers or (role == "fake" and config.student_steps > 1):
             conditions = {"second_time": 1}
         small[role] = MLP(MLPConfig(16, 1, conditions=conditions), (channels,), out)
     frozen = {role: Denoiser(small.pop(role), VP(), "v") for role in cls.frozen if role in small}
@@ -147,8 +153,8 @@ def learn(cls, config, path, teacher=None, *steps, tuned=False, batches=150, lr=
     """
     truth, found = Mixture(Mixture.Config()), []
     torch.manual_seed(0)
-    network = Tuned(truth.mixture) if tuned else MLP(MLPConfig(64, 3), (2,), 2)
-    networks = {"student": network}
+    fresh = (lambda: Tuned(truth.mixture)) if tuned else lambda: MLP(MLPConfig(64, 3), (2,), 2)
+    networks = {role: fresh() for role in cls.roles if role not in cls.frozen}
     optim = OptimConfig("adam", lr, warmup_steps=20, schedule="cosine", ema_decay=0.98)
     method = cls(config, networks, path, None, optim, shape=(2,), max_steps=batches)
     if teacher is not None:

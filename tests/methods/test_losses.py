@@ -18,16 +18,29 @@ from gendiff.denoiser import Denoiser
 from gendiff.errors import UserError
 from gendiff.methods.classifier import ClassifierConfig, ClassifierMethod
 from gendiff.methods.consistency import Consistency, ConsistencyConfig
+from gendiff.methods.consistency_training import ConsistencyTraining, ConsistencyTrainingConfig
+from gendiff.methods.continuous_consistency import (
+    ContinuousConsistency,
+    ContinuousConsistencyConfig,
+    ContinuousConsistencyTraining,
+    ContinuousConsistencyTrainingConfig,
+)
 from gendiff.methods.denoising_gan import DenoisingGAN, DenoisingGANConfig
 from gendiff.methods.diffusion import Diffusion, DiffusionConfig
+from gendiff.methods.distribution_matching import DistributionMatching, DistributionMatchingConfig
+from gendiff.methods.easy_consistency import EasyConsistency, EasyConsistencyConfig
+from gendiff.methods.flow import Flow, FlowConfig
 from gendiff.methods.mean_flow import (
     MeanFlow,
     MeanFlowConfig,
     MeanFlowDistillation,
     MeanFlowDistillationConfig,
 )
+from gendiff.methods.online_reflow import OnlineReflow, OnlineReflowConfig
+from gendiff.methods.pair_distillation import PairDistillation, PairDistillationConfig
 from gendiff.methods.progressive import Progressive, ProgressiveConfig
 from gendiff.methods.reflow import Reflow, ReflowConfig
+from gendiff.methods.score_identity import ScoreIdentity, ScoreIdentityConfig
 from gendiff.methods.shortcut import Shortcut, ShortcutConfig
 from gendiff.methods.truncated import (
     Truncated,
@@ -44,6 +57,7 @@ from gendiff.seeding import Draws
 
 STEPS, BATCH = 6, 16
 
+JUDGED = DistributionMatchingConfig(fake_batches=2, student_steps=2, adversarial_weight=0.3)
 CONFIGS = {
     Diffusion: DiffusionConfig(),
     Progressive: ProgressiveConfig(student_steps=4, guidance=0.5),
@@ -54,6 +68,17 @@ CONFIGS = {
     MeanFlow: MeanFlowConfig(omega=2.0, kappa=0.5),
     MeanFlowDistillation: MeanFlowDistillationConfig(omega=1.5),
     Shortcut: ShortcutConfig(),
+    Flow: FlowConfig(coupling="optimal", coupling_size=4, loss="pseudo_huber"),
+    OnlineReflow: OnlineReflowConfig(solver_steps=3, times="u_shaped"),
+    PairDistillation: PairDistillationConfig(),
+    ConsistencyTraining: ConsistencyTrainingConfig(
+        intervals=16, first_intervals=4, weight="uniform"
+    ),
+    EasyConsistency: EasyConsistencyConfig(stages=3),
+    ContinuousConsistency: ContinuousConsistencyConfig(tangent_warmup=4, guidance=0.5),
+    ContinuousConsistencyTraining: ContinuousConsistencyTrainingConfig(tangent_warmup=4),
+    ScoreIdentity: ScoreIdentityConfig(alpha=1.2, guidance=0.5),
+    DistributionMatching.variant(JUDGED): JUDGED,
     Truncated: TruncatedConfig(truncation=0.3, penalty_every=2),
     TruncatedPlus: TruncatedPlusConfig(truncation=0.3, latent=2, penalty_every=2),
 }
@@ -142,6 +167,54 @@ GOLDEN = {
             "critic/fake": 0.736035,
         },
     ),
+    "Flow": (
+        {"loss": 1.01144},
+        {"loss": 1.02414},
+    ),
+    "OnlineReflow": (
+        {"loss": 2.02084},
+        {"loss": 1.02299},
+    ),
+    "PairDistillation": (
+        {"loss": 1.17677},
+        {"loss": 0.898222},
+    ),
+    "ConsistencyTraining": (
+        {"loss": 0.689163, "intervals": 4},
+        {"loss": 0.236453, "intervals": 16},
+    ),
+    "EasyConsistency": (
+        {"loss": 0.772341, "stage": 0},
+        {"loss": 0.747269, "stage": 2},
+    ),
+    "ContinuousConsistency": (
+        {"loss": 0.214935, "tangent": 0.223164},
+        {"loss": 0.310714, "tangent": 0.413773},
+    ),
+    "ContinuousConsistencyTraining": (
+        {"loss": 0.324988, "tangent": 0.650909},
+        {"loss": 0.378494, "tangent": 0.804686},
+    ),
+    "ScoreIdentity": (
+        {"fake/loss": 0.476542, "student/loss": -0.524344},
+        {"fake/loss": 0.357217, "student/loss": -0.168062},
+    ),
+    "DistributionMatching": (
+        {
+            "fake/loss": 0.49259,
+            "critic/loss": 1.40716,
+            "critic/real": 0.611128,
+            "critic/fake": 0.796032,
+        },
+        {
+            "fake/loss": 0.485116,
+            "critic/loss": 1.40097,
+            "critic/real": 0.611362,
+            "critic/fake": 0.78961,
+            "student/loss": 0.591526,
+            "student/gan": 0.59877,
+        },
+    ),
     "ClassifierMethod": (
         {"loss": 2.24035, "accuracy": 0.34375},
         {"loss": 2.1805, "accuracy": 0.375},
@@ -157,7 +230,7 @@ def network(cls, role, shape):
     if cls is ClassifierMethod:
         return Classifier(NetworkConfig(members=2, channels=4, features=8, classes=3), shape)
     more = {"z": CONFIGS[cls].latent} if role == "generator" else {}
-    if "flow_map" in cls.samplers:
+    if "flow_map" in cls.samplers or (role == "fake" and CONFIGS[cls].student_steps > 1):
         more = {"second_time": 1}
     return mlp(cls.channels(role, shape, CONFIGS[cls]), label=3, **more)
 

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from lightning.pytorch import Callback
-from small import CONFIGS, fit, make
+from small import CONFIGS, JUDGED, fit, make
 
 from gendiff.methods.consistency import Consistency, ConsistencyConfig
 from gendiff.methods.consistency_training import ConsistencyTraining
@@ -15,16 +15,20 @@ from gendiff.methods.continuous_consistency import (
     ContinuousConsistency,
     ContinuousConsistencyTraining,
 )
+from gendiff.methods.distribution_matching import DistributionMatching
 from gendiff.methods.easy_consistency import EasyConsistency
 from gendiff.methods.progressive import Progressive
+from gendiff.methods.score_identity import ScoreIdentity
 
 LAGGING = ConsistencyConfig(intervals=8, first_intervals=2, target_decay=0.7)
 CASES = [
     (Consistency, LAGGING),
+    (DistributionMatching, JUDGED),
     *(
         (cls, CONFIGS[cls])
         for cls in (
             Progressive,
+            ScoreIdentity,
             ConsistencyTraining,
             EasyConsistency,
             ContinuousConsistency,
@@ -42,13 +46,14 @@ class Checkpoint(Callback):
 
     def on_train_batch_end(self, trainer, method, *_):
         if method.batches_done == self.after:
-            optimizer = method.optimizers().optimizer.state_dict()
-            self.state = copy.deepcopy({"method": method.state_dict(), "optimizer": optimizer})
+            optimizers = [o.state_dict() for o in method.trainer.optimizers]
+            self.state = copy.deepcopy({"method": method.state_dict(), "optimizers": optimizers})
 
     def on_train_start(self, trainer, method):
         if self.after is None:
             method.load_state_dict(self.state["method"])
-            method.optimizers().optimizer.load_state_dict(self.state["optimizer"])
+            for optimizer, state in zip(trainer.optimizers, self.state["optimizers"], strict=True):
+                optimizer.load_state_dict(state)
 
 
 @pytest.mark.parametrize(("cls", "config"), CASES)

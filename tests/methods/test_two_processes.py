@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from lightning.pytorch import Callback
 from lightning.pytorch.strategies import DDPStrategy
-from small import STEPS, fit, make, poison
+from small import JUDGED, STEPS, fit, make, poison
 
 from gendiff.methods.consistency import Consistency, ConsistencyConfig
 from gendiff.methods.consistency_training import ConsistencyTraining
@@ -20,6 +20,7 @@ from gendiff.methods.continuous_consistency import (
 )
 from gendiff.methods.denoising_gan import DenoisingGAN, DenoisingGANConfig
 from gendiff.methods.diffusion import Diffusion
+from gendiff.methods.distribution_matching import DistributionMatching
 from gendiff.methods.easy_consistency import EasyConsistency
 from gendiff.methods.flow import Flow
 from gendiff.methods.mean_flow import MeanFlow, MeanFlowConfig
@@ -27,6 +28,7 @@ from gendiff.methods.online_reflow import OnlineReflow
 from gendiff.methods.pair_distillation import PairDistillation
 from gendiff.methods.progressive import Progressive
 from gendiff.methods.reflow import Reflow
+from gendiff.methods.score_identity import ScoreIdentity
 from gendiff.methods.shortcut import Shortcut
 from gendiff.methods.truncated import (
     Truncated,
@@ -70,6 +72,8 @@ CASES = {
     "easy-consistency": lambda: make(EasyConsistency, path=Cosine()),
     "continuous-consistency": lambda: make(ContinuousConsistency, clip=0.5, accumulate=2),
     "continuous-training": lambda: make(ContinuousConsistencyTraining),
+    "score-identity": lambda: make(ScoreIdentity, accumulate=2),
+    "matching-nan": lambda: spoilt(DistributionMatching, "student", {3, 5}, config=JUDGED),
     "progressive": lambda: make(Progressive, path=Cosine()),
     "flow": lambda: make(Flow, accumulate=2),
     "reflow": lambda: make(Reflow),
