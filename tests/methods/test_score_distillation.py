@@ -188,5 +188,5 @@ def test_the_fake_is_told_the_step_where_there_are_several(cls):
     [(ScoreIdentity, 3e-3, {}), (DistributionMatching, 5e-3, {"fake_batches": 2})],
 )
 def test_one_call_learns_a_mixture_from_its_exact_score(cls, lr, settings):
-    """From random weights, in a few seconds; an untrained student lies at 0.7 or more."""
-    assert learn(cls, CONFIGS[cls](**settings), Cosine(), Cosine(), 1, batches=300, lr=lr) < 0.32
+    """From random weights, in a few seconds; an untrained student lies at 0.44."""
+    assert learn(cls, CONFIGS[cls](**settings), Cosine(), Cosine(), 1, batches=300, lr=lr) < 0.3
