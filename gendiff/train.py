@@ -219,3 +219,4 @@ def hush() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     warnings.filterwarnings("ignore", message=".*eval mode at the start of training.*")
+    warnings.filterwarnings("ignore", message=".*torch.jit.script. is deprecated.*")  # by torch

@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gendiff.denoiser import along
 from gendiff.loss_weights import mean_square
@@ -77,8 +76,7 @@ class ContinuousConsistencyTraining(Jumping):
             return student(x, t, cond).velocity / sd
 
         turned = (cos * sin * flow, self.turn.alpha(t) * torch.sin(t))
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no such derivative
-            output, slope = torch.func.jvp(network, (xt, t), turned)  # type: ignore[misc]  # no aux
+        output, slope = torch.func.jvp(network, (xt, t), turned)  # type: ignore[misc]  # no aux
         now, slope = output.detach(), slope.detach()
         warm = min(1.0, (self.batches_done + 1) / max(1, self.config.tangent_warmup))
         return output, -(cos**2) * (sd * now - flow) - warm * (cos * sin * xt + sd * slope)

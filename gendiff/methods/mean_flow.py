@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gendiff.denoiser import Condition, DenoiserLike, along
 from gendiff.guidance import guide, unlabelled
@@ -101,8 +100,7 @@ class MeanFlow(FlowMapMethod):
     def slope(self, xt: Tensor, t: Tensor, s: Tensor, v: Tensor, cond: Condition) -> Tensor:
         """du/dt along the flow, v du/dx + du/dt at fixed s (Eq. 8), by a forward derivative."""
         u = lambda x, time: self.student.mean_velocity(x, time, s, cond)  # noqa: E731
-        with sdpa_kernel(SDPBackend.MATH):  # other attention kernels have no forward derivative
-            slope: Tensor = torch.func.jvp(u, (xt, t), (v, torch.ones_like(t)))[1]
+        slope: Tensor = torch.func.jvp(u, (xt, t), (v, torch.ones_like(t)))[1]
         return slope
 
     def draw_times(self) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,9 @@ from timm.layers import (  # type: ignore[attr-defined]  # public, though not by
     build_sincos2d_pos_embed,
 )
 from torch import Tensor, nn
-from torch.autograd.forward_ad import unpack_dual
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from gendiff.networks.attention import differentiable
 from gendiff.networks.embeddings import Conditioning, check_conditions
 from gendiff.networks.unet import zeroed
 
@@ -137,6 +135,7 @@ class DiT(nn.Module):
             reason = "for sines and cosines of rows and columns"
             raise ValueError(f"width: must be divisible by 4 {reason}, not {config.width}")
 
+    @differentiable
     def forward(self, x: Tensor, noise_level: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """Map (B, C, H, W) to (B, out_channels, H, W).
 
@@ -148,14 +147,13 @@ class DiT(nn.Module):
         Raises:
             ValueError: a condition other than the label is missing.
         """
-        with differentiable_attention(x, noise_level, *cond.values()):
-            embedding = F.silu(self.conditioning(noise_level, cond))[:, None]
-            tokens = self.patches(x)
-            tokens = tokens + self.positions()
-            for block in self.blocks:
-                tokens = block(tokens, embedding)
-            shift, scale = self.modulation(embedding).chunk(2, dim=-1)
-            patches = self.output(modulated(self.norm(tokens), shift, scale))
+        embedding = F.silu(self.conditioning(noise_level, cond))[:, None]
+        tokens = self.patches(x)
+        tokens = tokens + self.positions()
+        for block in self.blocks:
+            tokens = block(tokens, embedding)
+        shift, scale = self.modulation(embedding).chunk(2, dim=-1)
+        patches = self.output(modulated(self.norm(tokens), shift, scale))
         return unpatched(patches, self.patches)
 
     def positions(self) -> Tensor:
@@ -173,16 +171,6 @@ def unpatched(tokens: Tensor, patches: PatchEmbed) -> Tensor:
     """(B, N, C * patch^2) pixels of the patches, in row order -> (B, C, H, W)."""
     images = tokens.mT.unflatten(2, patches.grid_size)
     return F.pixel_shuffle(images, patches.patch_size[0]).contiguous()
-
-
-def differentiable_attention(*inputs: Tensor) -> AbstractContextManager[object]:
-    """Attention written out where forward-mode or second derivatives by an input may follow.
-
-    The fused kernels have neither. Of an input that requires a gradient one can not know whether a
-    second follows. Elsewhere, as in training by the weights alone, they stay.
-    """
-    fused = not any(x.requires_grad or unpack_dual(x).tangent is not None for x in inputs)
-    return nullcontext() if fused else sdpa_kernel(SDPBackend.MATH)
 
 
 def check_transformer(config: DiTConfig | UViTConfig, shape: tuple[int, ...]) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gendiff.networks.attention import differentiable
 from gendiff.networks.embeddings import Conditioning, check_conditions
 
 
@@ -191,6 +192,7 @@ class UNet(nn.Module):
         check_attention(config, max(shape[1:]))
         check_conditions(config.conditions)
 
+    @differentiable
     def forward(self, x: Tensor, noise_level: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """Map (B, C, H, W) to (B, out_channels, H, W).
 

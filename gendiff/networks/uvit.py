@@ -9,10 +9,10 @@ from timm.layers import PatchEmbed  # type: ignore[attr-defined]  # public, thou
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from gendiff.networks.attention import differentiable
 from gendiff.networks.dit import (
     TokenNorm,
     check_transformer,
-    differentiable_attention,
     unpatched,
 )
 from gendiff.networks.embeddings import Conditioning
@@ -114,6 +114,7 @@ class UViT(nn.Module):
         if config.depth % 2 == 0:
             raise ValueError(f"depth: must be odd, two halves about a middle, not {config.depth}")
 
+    @differentiable
     def forward(self, x: Tensor, noise_level: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """Map (B, C, H, W) to (B, out_channels, H, W).
 
@@ -127,16 +128,15 @@ class UViT(nn.Module):
         """
         half = len(self.joins)
         skips: list[Tensor] = []
-        with differentiable_attention(x, noise_level, *cond.values()):
-            extras = self.conditioning(noise_level, cond)
-            tokens = torch.cat([extras, self.patches(x)], dim=1) + self.positions
-            for i, block in enumerate(self.blocks):
-                if i > half:
-                    join = self.joins[i - half - 1]
-                    tokens = join(torch.cat([tokens, skips.pop()], dim=-1))
-                tokens = block(tokens)
-                if i < half:
-                    skips.append(tokens)
-            patches = self.pixels(self.norm(tokens[:, self.extras :]))
+        extras = self.conditioning(noise_level, cond)
+        tokens = torch.cat([extras, self.patches(x)], dim=1) + self.positions
+        for i, block in enumerate(self.blocks):
+            if i > half:
+                join = self.joins[i - half - 1]
+                tokens = join(torch.cat([tokens, skips.pop()], dim=-1))
+            tokens = block(tokens)
+            if i < half:
+                skips.append(tokens)
+        patches = self.pixels(self.norm(tokens[:, self.extras :]))
         output: Tensor = self.output(unpatched(patches, self.patches))
         return output

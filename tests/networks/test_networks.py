@@ -180,9 +180,9 @@ def test_autocast(small: Any, kind: str) -> None:
     assert (rough - exact).norm() < 0.05 * exact.norm()
 
 
-def test_unet_forward_derivative() -> None:
+def test_unet_forward_and_second_derivatives() -> None:
     torch.manual_seed(0)
-    network = small_unet(attention=[]).double()
+    network = small_unet(attention=[4]).double()  # attention, too, has to be differentiable
     randomize(network)
     x, dx = torch.randn(2, BATCH, 1, 8, 8).double().unbind(0)
     t, dt = torch.rand(2, BATCH).double().unbind(0)
@@ -193,6 +193,10 @@ def test_unet_forward_derivative() -> None:
         x - step * dx, t - step * dt, {}
     )
     assert torch.allclose(slope, difference / (2 * step), rtol=1e-4)
+    network.requires_grad_(False)
+    image = x[:1].clone().requires_grad_()
+    by_image = lambda x: network(x, t[:1], {}).square().sum()  # noqa: E731
+    assert torch.autograd.gradgradcheck(by_image, image, fast_mode=True)
 
 
 @pytest.mark.parametrize(
