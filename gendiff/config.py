@@ -239,9 +239,12 @@ def check_evaluation(run: RunConfig, where: str) -> None:
             check_perceptual(term.extractor, term.weights, run.data.shape)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
+    top = getattr(run.method, "guidance_max", None)
     for weight in asked.guidance:
         if not math.isfinite(weight):
             raise UserError(f"{where}: evaluation.guidance: {weight} must be finite.")
+        if top is not None and not 0 <= weight <= top:
+            raise UserError(f"{where}: evaluation.guidance: {weight} must be from 0 to {top:g}.")
     covered = method.steps_range(run.method)
     steps = [k for k in asked.steps if not covered or covered[0] <= k <= covered[1]]
     if covered and asked.steps and not steps:

@@ -43,6 +43,24 @@ def optimal(x0: Tensor, eps: Tensor, size: int, label: Tensor | None = None) -> 
     return eps[order.to(eps.device)]
 
 
+def check_solver(text: str, allowed: tuple[str, ...], exact: bool) -> None:
+    """Refuse, while a config loads, a sampler that cannot make pairs.
+
+    Args:
+        exact: no noise may be added on the way.
+
+    Raises:
+        ValueError: the message begins with the key.
+    """
+    try:
+        sampling = Sampling.parse(text, allowed)
+    except ValueError as error:
+        raise ValueError(f"sampler: {error}".rstrip("?.")) from None
+    noisy = [name for name in RANDOM if sampling.settings.get(name)]
+    if exact and noisy:
+        raise ValueError(f"sampler: {noisy[0]} adds noise, which cannot be taken back")
+
+
 def solver(text: str, path: Path, steps: int) -> Sampling:
     """The sampler that takes noise to a teacher's samples, if it can be run along its path.
 

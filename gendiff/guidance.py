@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from gendiff.denoiser import Condition, DenoiserLike, X0At, combine, x0_at
+from gendiff.denoiser import Condition, DenoiserLike, X0At, combine, network_of, x0_at
 from gendiff.paths import expand
 from gendiff.predictions import Prediction
 
@@ -58,7 +59,47 @@ def unlabelled(cond: Condition | None) -> Condition:
     return {name: value for name, value in (cond or {}).items() if name != "label"}
 
 
+class Told:
+    """A denoiser whose network takes the weight as a condition, with that weight."""
+
+    def __init__(self, denoiser: DenoiserLike, weight: Weight) -> None:
+        self.denoiser, self.weight, self.path = denoiser, weight, denoiser.path
+
+    def tell(self, xt: Tensor, cond: Condition | None) -> Condition:
+        weight = torch.as_tensor(self.weight, dtype=torch.float32, device=xt.device)
+        return {**(cond or {}), "guidance": weight.expand(len(xt))}
+
+    def __call__(self, xt: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
+        return self.denoiser(xt, t, self.tell(xt, cond))
+
+    def at(self, times: Tensor) -> X0At:
+        """As a call at each time, with the coefficients computed once."""
+        return ToldAt(self, times)
+
+
+class ToldAt(X0At):
+    """A told denoiser at times known beforehand."""
+
+    denoiser: Told
+
+    def __init__(self, told: Told, times: Tensor) -> None:
+        super().__init__(told, times)
+        self.inner = x0_at(told.denoiser, times)
+
+    def __call__(self, i: int, xt: Tensor, cond: Condition | None = None) -> Tensor:
+        return self.inner(i, xt, self.denoiser.tell(xt, cond))
+
+    def mix(self, i: int, xt: Tensor, a: float, b: float, cond: Condition | None = None) -> Tensor:
+        return self.inner.mix(i, xt, a, b, self.denoiser.tell(xt, cond))
+
+
 def guide(denoiser: DenoiserLike, weight: Weight) -> DenoiserLike:
-    """The denoiser itself when the weight is 0."""
+    """The denoiser with a guidance weight: told it where its network asks for one.
+
+    Otherwise pushed by it, or the denoiser itself when the weight is 0.
+    """
+    conditioning = getattr(network_of(denoiser), "conditioning", None)
+    if "guidance" in getattr(conditioning, "conditions", ()):
+        return Told(denoiser, weight)
     plain = not isinstance(weight, Tensor) and weight == 0
     return denoiser if plain else Guided(denoiser, weight)

@@ -7,7 +7,7 @@ come with weights that undo what they favour.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from gendiff.seeding import Draws
 TimesKind = Literal[
     "uniform", "antithetic", "log_snr", "log_normal", "logit_normal", "u_shaped", "importance"
 ]
+MEANS = {"log_normal": (-1.2, 1.2), "logit_normal": (0.0, 1.0)}
+"""Mean and standard deviation of the published choices: EDM's, Stable Diffusion 3's."""
 FIRST = 1e-5
 """Share of the path's range at which times begin."""
 U_STEEPNESS = 4.0
@@ -67,6 +69,12 @@ def _kept(path: Path, t: Tensor) -> Tensor:
     if path.steps is not None:
         return t.round().clamp(1, path.steps)
     return t.clamp(FIRST * path.t_max, path.t_max)
+
+
+def own_times(path: Path, draw: Draws) -> Tensor:
+    """Times of a batch, (B,), as the path's own way of training draws them."""
+    kind: Any = path.training_times
+    return draw_times(kind, path, draw, *MEANS.get(kind, (0.0, 1.0)))
 
 
 def check_even_times(method: str, path: Path) -> None:

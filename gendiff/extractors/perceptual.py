@@ -36,8 +36,8 @@ class Perceptual(nn.Module):
         super().__init__()
         with keys_of("method.perceptual"):
             vision = Vision(name.removeprefix(TIMM), Path(weights), size)
-        self.network, self.size = vision.network, size
-        if not hasattr(self.network, "forward_intermediates"):
+        self.features, self.size = vision.network, size
+        if not hasattr(self.features, "forward_intermediates"):
             raise UserError(f"method.perceptual.extractor: {name} does not tell its feature maps.")
         self.register_buffer("mean", vision.mean)
         self.register_buffer("std", vision.std)
@@ -46,7 +46,7 @@ class Perceptual(nn.Module):
         """Feature maps (B, C, h, w) of images (B, 1 or 3, H, W) in [-1, 1]."""
         pixels = F.interpolate((x + 1) / 2, (self.size, self.size), mode="bicubic", antialias=True)
         seen = (pixels - self.mean) / self.std
-        maps: list[Tensor] = self.network.forward_intermediates(seen, intermediates_only=True)
+        maps: list[Tensor] = self.features.forward_intermediates(seen, intermediates_only=True)
         return maps
 
     def forward(self, made: Tensor, goal: Tensor) -> Tensor:

@@ -92,6 +92,7 @@ class Adversarial(Method):
         return GAMES[self.config.objective].generator(judge(fake)).mean()
 
     def after_update(self, role: str) -> None:
+        super().after_update(role)
         limit = self.config.clip_critic
         if role == "critic" and limit:
             with torch.no_grad():

@@ -212,9 +212,9 @@ class Method(LightningModule):
         hidden = self.draw.uniform() < self.config.label_dropout
         return {"label": batch["label"].masked_fill(hidden, self.classes)}
 
-    def guided(self, denoiser: DenoiserLike, weight: float, n: int) -> tuple[DenoiserLike, Batch]:
-        """A denoiser pushed by a guidance weight, and what n samples are told of it."""
-        return guide(denoiser, weight), {}
+    def guided(self, denoiser: DenoiserLike, weight: float) -> DenoiserLike:
+        """A denoiser to sample, with a guidance weight."""
+        return guide(denoiser, weight)
 
     def produce(self, indices: Tensor) -> Batch:
         """Rows of the product at these indices, a pure function of (seed, index)."""
@@ -295,5 +295,5 @@ class Method(LightningModule):
         x, start = self.start(n, cond, noise, role)
         if not start:  # nothing is left to denoise
             return x
-        denoiser, told = self.guided(getattr(self, role), guidance, n)
-        return sampling.run(denoiser, x, steps, {**cond, **told}, noise, start)
+        denoiser = self.guided(getattr(self, role), guidance)
+        return sampling.run(denoiser, x, steps, cond, noise, start)

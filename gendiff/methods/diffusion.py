@@ -18,12 +18,10 @@ from gendiff.denoiser import Denoiser
 from gendiff.loss_weights import Loss, Weight, check_weight, output_weight, penalty
 from gendiff.methods.base import Batch, Method, MethodConfig
 from gendiff.paths import Path
-from gendiff.training_times import LossSecondMoment, TimesKind, draw_times
+from gendiff.training_times import MEANS, LossSecondMoment, TimesKind, draw_times
 
 BINS = 100
 """Of the times drawn by importance, where the path is continuous."""
-MEANS = {"log_normal": (-1.2, 1.2), "logit_normal": (0.0, 1.0)}
-"""Mean and standard deviation of the published choices: EDM's, Stable Diffusion 3's."""
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,10 @@ class DistributionMatching(ScoreDistillation):
 
     Config = DistributionMatchingConfig
 
-    def student_loss(self, x0: Tensor, cond: Batch) -> dict[str, Tensor]:
+    def student_loss(self, x0: Tensor, cond: Batch, told: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
             xt, t, _ = self.noised(x0)
-            teacher, fake = self.taught(cond)(xt, t, cond).x0, self.fake(xt, t, cond).x0
+            teacher, fake = self.taught(cond)(xt, t, cond).x0, self.fake(xt, t, told).x0
             step = (teacher - fake) / expand(distance(x0, teacher), x0)  # DMD, Eq. 7 and 8
-        self.shown = x0, teacher
-        return {"loss": mean_square(x0 - (x0 + step).detach()).mean() / 2}
+        self.shown = x0, (x0 + step).detach()
+        return {"loss": mean_square(x0 - self.shown[1]).mean() / 2}

@@ -50,7 +50,7 @@ class NeighboursConfig(StudentConfig):
     intervals: int = 32
     """Intervals that time is cut into, at the end of training."""
     first_intervals: int = 8
-    """Intervals at the start."""
+    """Intervals at the start; with the curriculum cm, CM's s0: one more than intervals."""
     curriculum: Literal["ict", "cm"] = "ict"
     """How they grow: doubling in equal stages of training, or with a square that grows evenly."""
     grid: GridKind | None = None
@@ -166,8 +166,9 @@ class Neighbours(Jumping):
         super().training_step(batch, batch_idx)
 
     def after_update(self, role: str) -> None:
+        super().after_update(role)
         config, decay = self.config, self.config.target_decay
-        if not decay:
+        if not decay or role != "student":
             return
         if config.curriculum == "cm":
             decay = cm_target_ema(self.intervals_now() + 1, config.first_intervals, decay)

@@ -7,19 +7,19 @@ the labels are used.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gendiff.couplings import INVERTIBLE, solve, solver
+from gendiff.couplings import INVERTIBLE, check_solver, solve, solver
 from gendiff.denoiser import Denoiser
 from gendiff.guidance import guide
 from gendiff.methods.base import Batch
 from gendiff.methods.flow import Flow, FlowConfig
 from gendiff.paths import Path
-from gendiff.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,9 @@ class OnlineReflow(Flow):
         super().check(config, path)
         if config.solver_steps < 1:
             raise ValueError(f"solver_steps: {config.solver_steps} must be at least 1")
-        try:
-            Sampling.parse(config.sampler, INVERTIBLE)
-        except ValueError as error:
-            raise ValueError(f"sampler: {error}".rstrip("?.")) from None
+        if not math.isfinite(config.guidance):
+            raise ValueError(f"guidance: {config.guidance} must be finite")
+        check_solver(config.sampler, INVERTIBLE, exact=True)
 
     def couple(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Fresh noise with where the teacher's ODE takes it (Eq. 1)."""

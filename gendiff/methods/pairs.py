@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gendiff.couplings import INVERTIBLE, RANDOM, invert, solve, solver
+from gendiff.couplings import INVERTIBLE, check_solver, invert, solve, solver
 from gendiff.denoiser import Denoiser
 from gendiff.errors import UserError
 from gendiff.guidance import guide
 from gendiff.methods.base import Batch, Method, MethodConfig
 from gendiff.paths import Path
-from gendiff.sampling import ANY_DENOISER, Sampling
+from gendiff.sampling import ANY_DENOISER
 from gendiff.seeding import Draws, key, sample_noise
 
 
@@ -61,13 +61,7 @@ class Pairs(Method):
         if not math.isfinite(config.guidance):
             raise ValueError(f"guidance: {config.guidance} must be finite")
         allowed = INVERTIBLE if config.inverse else ANY_DENOISER
-        try:
-            sampling = Sampling.parse(config.sampler, allowed)
-        except ValueError as error:
-            raise ValueError(f"sampler: {error}".rstrip("?.")) from None
-        noisy = [name for name in RANDOM if sampling.settings.get(name)]
-        if config.inverse and noisy:
-            raise ValueError(f"sampler: {noisy[0]} adds noise, which inverse cannot take back")
+        check_solver(config.sampler, allowed, exact=config.inverse)
 
     def produce(self, indices: Tensor, data: Batch | None = None) -> Batch:
         """Rows {x0, eps, label}: consecutive indices -> (n, *shape), (n, *shape), (n,).

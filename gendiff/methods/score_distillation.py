@@ -21,11 +21,10 @@ from torch import Tensor
 from gendiff.denoiser import Condition, Denoiser
 from gendiff.loss_weights import mean_square
 from gendiff.methods.base import Batch
-from gendiff.methods.diffusion import MEANS
 from gendiff.methods.student import Distilled, DistilledConfig
 from gendiff.paths import Path, expand
 from gendiff.samplers.steps import Noise
-from gendiff.training_times import draw_times
+from gendiff.training_times import own_times
 
 LEAST_SIGNAL = 0.05
 """Least alpha at which x0 is read from eps: it is divided by it."""
@@ -58,6 +57,8 @@ class ScoreDistillation(Distilled):
         for key in ("student_steps", "fake_batches"):
             if getattr(config, key) < 1:
                 raise ValueError(f"{key}: {getattr(config, key)} must be at least 1")
+        if config.critic_batches > 1:
+            raise ValueError("critic_batches: fake_batches gives the critic its batches here")
         if not 0 < config.start <= 1:
             raise ValueError(f"start: {config.start} must be above 0 and at most 1")
         kept = float(path.alpha(torch.tensor(config.start * path.t_max)))
@@ -74,7 +75,11 @@ class ScoreDistillation(Distilled):
     @classmethod
     def check_networks(cls, config: Any, networks: Mapping[str, Any]) -> None:
         super().check_networks(config, networks)
-        told = "second_time" in networks["fake"].conditions
+        mine, theirs = networks["student"].conditions, networks["fake"].conditions
+        for name in ("label", "guidance"):
+            if (name in mine) != (name in theirs):
+                raise ValueError(f"fake.conditions: must have {name} if student.conditions has it")
+        told = "second_time" in theirs
         if told != (config.student_steps > 1):
             fault = "has second_time" if told else "lacks second_time: 1"
             raise ValueError(
@@ -116,24 +121,28 @@ class ScoreDistillation(Distilled):
 
     def noised(self, x0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x_t at the path's own training times, with t and eps."""
-        kind: Any = self.path.training_times
-        t = draw_times(kind, self.path, self.draw, *MEANS.get(kind, (0.0, 1.0)))
+        t = own_times(self.path, self.draw)
         eps = self.draw.normal(*self.shape)
         return self.path.add_noise(x0, eps, t), t, eps
 
     def loss(self, batch: Batch, role: str) -> dict[str, Tensor]:
         cond = self.condition(batch)
         if role == "student":
-            return self.student_loss(*self.draw_sample(cond))
+            x0, told = self.draw_sample(cond)
+            return self.student_loss(x0, cond, told)
         with torch.no_grad():
-            x0, cond = self.draw_sample(cond)
+            x0, told = self.draw_sample(cond)
         xt, t, eps = self.noised(x0)
-        output = self.fake(xt, t, cond).output
+        output = self.fake(xt, t, told).output
         goal = self.fake.reading.target(x0, eps, t, self.path)
         return {"loss": mean_square(output - goal).mean()}
 
-    def student_loss(self, x0: Tensor, cond: Batch) -> dict[str, Tensor]:
-        """The student's loss on samples that carry its gradient."""
+    def student_loss(self, x0: Tensor, cond: Batch, told: Batch) -> dict[str, Tensor]:
+        """The student's loss on samples that carry its gradient.
+
+        Args:
+            cond, told: the conditions of the teacher, and of the fake.
+        """
         raise NotImplementedError
 
 

@@ -39,12 +39,14 @@ class ScoreIdentity(ScoreDistillation):
         super().check(config, path)
         if not 0 <= config.alpha < math.inf:
             raise ValueError(f"alpha: {config.alpha} must be at least 0 and finite")
+        if config.perceptual.weight:
+            raise ValueError(f"perceptual.weight: {config.name} has no goal to compare with")
 
-    def student_loss(self, x0: Tensor, cond: Batch) -> dict[str, Tensor]:
+    def student_loss(self, x0: Tensor, cond: Batch, told: Batch) -> dict[str, Tensor]:
         xt, t, _ = self.noised(x0)
         # gradients pass through both networks into x_t: here the teacher needs a graph
-        teacher, fake = self.taught(cond)(xt, t, cond).x0, self.fake(xt, t, cond).x0
-        self.shown = x0, teacher.detach()
+        teacher, fake = self.taught(cond)(xt, t, cond).x0, self.fake(xt, t, told).x0
+        self.shown = x0, x0.detach()  # it is drawn to no point
         apart = teacher - fake
         terms = apart * ((teacher - x0) - self.config.alpha * apart)  # Eq. 23
         return {"loss": (terms.flatten(1).mean(1) / distance(x0, teacher)).mean()}

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from gendiff.denoiser import Condition, Denoiser, DenoiserLike, along, network_of
+from gendiff.denoiser import Condition, Denoiser, DenoiserLike, along
 from gendiff.errors import UserError
 from gendiff.guidance import guide
 from gendiff.methods.adversarial import Adversarial, AdversarialConfig
-from gendiff.methods.base import Batch, Method
-from gendiff.paths import Path
-from gendiff.training_times import at_share
+from gendiff.methods.base import Batch, Method, MethodConfig
+from gendiff.paths import Path, expand
+from gendiff.training_times import own_times
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class StudentConfig(AdversarialConfig):
     adversarial_weight: float = 0.0
     """Weight of a game over the student's x0 with a critic, ``networks.critic``; 0 for none."""
     critic_noise: float = 1.0
-    """The critic sees samples noised to random times in this share of the path; 0 for clean."""
+    """The critic sees samples noised to times drawn as in diffusion, times this; 0 for clean."""
     perceptual: PerceptualConfig = PerceptualConfig()
 
 
@@ -54,6 +54,8 @@ class Student(Method):
     """The method without the terms that its config adds."""
     shown: tuple[Tensor, Tensor]
     """The student's x0 in the loss computed last, with its gradient, and its goal."""
+    labels: Batch
+    """The labels that it was told."""
 
     @classmethod
     def variant(cls, config: Any) -> type[Method]:
@@ -72,10 +74,18 @@ class Student(Method):
         for key, weight in weights.items():
             if not 0 <= weight < math.inf:
                 raise ValueError(f"{key}: {weight} must be at least 0 and finite")
+        if not config.adversarial_weight:
+            for setting in fields(AdversarialConfig)[len(fields(MethodConfig)) :]:
+                if getattr(config, setting.name) != setting.default:
+                    raise ValueError(f"{setting.name}: needs adversarial_weight, which is 0")
         if not 0 <= config.critic_noise <= 1:
             raise ValueError(f"critic_noise: {config.critic_noise} must be in [0, 1]")
         if config.perceptual.size < 1:
             raise ValueError(f"perceptual.size: {config.perceptual.size} must be at least 1")
+
+    def condition(self, batch: Batch) -> Batch:
+        self.labels = super().condition(batch)
+        return self.labels
 
     def imagine(self, batch: Batch) -> Tensor:
         """The student's x0 on a batch, as its own loss makes it."""
@@ -111,6 +121,7 @@ class Judged(Adversarial):
 
     shown: Any
     imagine: Any
+    labels: Any
     critic: nn.Module
 
     @classmethod
@@ -130,10 +141,13 @@ class Judged(Adversarial):
             if role != "student":
                 return losses
             made = self.shown[0]
-        t = at_share(self.path, self.config.critic_noise * self.draw.uniform())
-        cond = {"label": batch["label"]} if self.classes else {}
-        level = self.path.noise_level(t)
-        judge = lambda x: self.critic(x, level, cond).flatten(1).mean(1)  # noqa: E731
+        t = self.config.critic_noise * own_times(self.path, self.draw)
+        t = t.round() if self.path.steps is not None else t
+        level, scale = self.path.noise_level(t), self.path.input_scale(t)
+        scale = torch.ones_like(t) if scale is None else scale
+        judge = lambda x: (  # noqa: E731
+            self.critic(expand(scale, x) * x, level, self.labels).flatten(1).mean(1)
+        )
         fake = self.path.add_noise(made, self.draw.normal(*self.shape), t)
         if role == "critic":
             real = self.path.add_noise(batch["x0"], self.draw.normal(*self.shape), t)
@@ -148,7 +162,7 @@ class DistilledConfig(StudentConfig):
     guidance: float = 0.0
     """Guidance weight of the teacher."""
     guidance_max: float | None = None
-    """Draws the weight of each sample between ``guidance`` and this, and tells it to the student,
+    """Draws the weight of each sample between 0 and this instead, and tells it to the student,
     whose network has ``conditions: {guidance: 1}``: it is sampled with any weight between, in one
     call a step (Meng et al. 2023, "On Distillation of Guided Diffusion Models", Section 3.1)."""
 
@@ -165,12 +179,17 @@ class Distilled(Student):
     def check(cls, config: Any, path: Path) -> None:
         super().check(config, path)
         top = config.guidance_max
-        if top is not None and not config.guidance < top < math.inf:
-            raise ValueError(f"guidance_max: {top} must be above guidance ({config.guidance})")
+        if not math.isfinite(config.guidance):
+            raise ValueError(f"guidance: {config.guidance} must be finite")
+        if top is not None and (config.guidance or not 0 < top < math.inf):
+            raise ValueError(f"guidance_max: {top} must be above 0, and stands without guidance")
 
     @classmethod
     def check_networks(cls, config: Any, networks: Mapping[str, Any]) -> None:
         super().check_networks(config, networks)
+        guided = config.guidance or config.guidance_max
+        if guided and "label" not in networks["student"].conditions:
+            raise ValueError("student.conditions: lacks label, by which a teacher is guided")
         told = "guidance" in networks["student"].conditions
         if told != (config.guidance_max is not None):
             fault = "lacks guidance: 1" if not told else "has guidance"
@@ -180,23 +199,16 @@ class Distilled(Student):
 
     def condition(self, batch: Batch) -> Batch:
         """The labels, and the guidance weight where the student is told it."""
-        cond, low, high = super().condition(batch), self.config.guidance, self.config.guidance_max
-        return (
-            cond if high is None else {**cond, "guidance": low + (high - low) * self.draw.uniform()}
-        )
+        cond, top = super().condition(batch), self.config.guidance_max
+        return cond if top is None else {**cond, "guidance": top * self.draw.uniform()}
 
     def taught(self, cond: Condition) -> DenoiserLike:
         """The teacher along the student's path, guided."""
-        teacher, network = along(self.teacher, self.path), network_of(self.teacher)
-        told = getattr(getattr(network, "conditioning", None), "conditions", ())
-        if "guidance" in told:
-            return teacher
-        return guide(teacher, cond.get("guidance", self.config.guidance))
+        weight = cond.get("guidance", self.config.guidance)
+        return along(guide(self.teacher, weight), self.path)
 
-    def guided(self, denoiser: DenoiserLike, weight: float, n: int) -> tuple[DenoiserLike, Batch]:
-        low, high = self.config.guidance, self.config.guidance_max
-        if high is None:
-            return super().guided(denoiser, weight, n)
-        if not low <= weight <= high:
-            raise UserError(f"guidance: {weight:g}; this model was told {low:g} to {high:g}.")
-        return denoiser, {"guidance": torch.full((n,), weight, device=self.device)}
+    def guided(self, denoiser: DenoiserLike, weight: float) -> DenoiserLike:
+        top = self.config.guidance_max
+        if top is not None and not 0 <= weight <= top:
+            raise UserError(f"guidance: {weight:g}; this model was told 0 to {top:g}.")
+        return super().guided(denoiser, weight)

@@ -53,6 +53,12 @@ def check_init(stage: Stage, pipeline: Pipeline) -> None:
             network = build_network(stage.run, role)
         source = theirs.wrap(ref.role, given_network, parent.make_path(), parent.method)
         target = cls.wrap(role, network, stage.run.make_path(), stage.run.method)
+        told = [getattr(side, "time_scale", 1.0) for side in (source, target)]
+        if told[0] != told[1]:
+            raise UserError(
+                f"{where}: {ref.stage} was told noise levels times {told[0]:g}, which "
+                f"method.time_scale: {told[0]:g} keeps, not {told[1]:g}."
+            )
         read = isinstance(source, Denoiser) and isinstance(target, Denoiser)
         if read and not alike(source, target):
             native = getattr(parent.method, "native", None) or parent.path.name

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from gendiff.cli import main
 from gendiff.extractors.perceptual import Perceptual
+from gendiff.methods.base import Method, MethodConfig
 
 NAME = "timm/test_vit"
 
@@ -40,6 +41,20 @@ def test_grey_images_are_seen_as_colours(weights):
     grey = torch.rand(2, 2, 1, 8, 8) * 2 - 1
     colour = grey.expand(-1, -1, 3, -1, -1)
     torch.testing.assert_close(distance(*grey), distance(*colour))
+
+
+def test_all_of_it_moves_with_the_method(weights):
+    method = Method(
+        MethodConfig("any"),
+        {},
+        frozen={"perceptual": Perceptual(NAME, str(weights), 160)},
+        shape=(3, 8, 8),
+    )
+    method.to(torch.float64)
+    moved = method.frozen_roles["perceptual"]
+    tensors = [*moved.parameters(), *moved.buffers()]
+    assert {tensor.dtype for tensor in tensors if tensor.is_floating_point()} == {torch.float64}
+    assert not any(parameter.requires_grad for parameter in moved.parameters())
 
 
 CONFIG = """

@@ -105,3 +105,17 @@ def test_rounds_chain(tmp_path, capsys):
     assert main(["run", "mixture_straight", "--dry-run", "--dir", str(tmp_path / "run")]) == 0
     told = capsys.readouterr().out + capsys.readouterr().err
     assert all(name in told for name in stages)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sampler": "ddim(eta=1.0)"}, "sampler: eta adds noise"),
+        ({"sampler": "ancestral"}, "sampler: 'ancestral' does not fit"),
+        ({"guidance": float("nan")}, "guidance: nan must be finite"),
+        ({"solver_steps": 0}, "solver_steps: 0 must be at least 1"),
+    ],
+)
+def test_an_online_teacher_must_be_a_function_of_its_noise(settings, message):
+    with pytest.raises(ValueError, match=message):
+        OnlineReflow.check(OnlineReflowConfig(**settings), Linear())

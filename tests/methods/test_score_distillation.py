@@ -12,6 +12,7 @@ from gendiff.denoiser import Denoiser
 from gendiff.methods.distribution_matching import DistributionMatching, DistributionMatchingConfig
 from gendiff.methods.score_distillation import distance
 from gendiff.methods.score_identity import ScoreIdentity, ScoreIdentityConfig
+from gendiff.methods.student import PerceptualConfig
 from gendiff.networks.mlp import MLP, MLPConfig
 from gendiff.paths import VP, Cosine
 from gendiff.samplers import consistency
@@ -54,7 +55,7 @@ def test_where_the_scores_agree_a_sample_rests(cls):
     method = method_of(cls)
     method.fake = method.teacher
     method.draw, x0 = draws(6), torch.randn(6, 2, requires_grad=True)
-    loss = method.student_loss(x0, {})["loss"]
+    loss = method.student_loss(x0, {}, {})["loss"]
     (slope,) = torch.autograd.grad(loss, x0)
     torch.testing.assert_close(slope, torch.zeros_like(slope), atol=1e-6, rtol=0)
 
@@ -67,7 +68,7 @@ def test_matching_moves_samples_towards_the_data_by_the_exact_step():
     x0 = torch.tensor(ours) + 0.5 * torch.randn(9, 2)
     x0.requires_grad_()
     method.draw = draws(9)
-    loss = method.student_loss(x0, {})["loss"]
+    loss = method.student_loss(x0, {}, {})["loss"]
     (slope,) = torch.autograd.grad(loss, x0)
     method.draw = draws(9)
     xt, t, _ = method.noised(x0)
@@ -84,7 +85,7 @@ def test_identity_is_the_papers_product(alpha):
     method = method_of(ScoreIdentity, alpha=alpha)
     x0 = torch.randn(5, 2, requires_grad=True)
     method.draw = draws(5)
-    loss = method.student_loss(x0, {})["loss"]
+    loss = method.student_loss(x0, {}, {})["loss"]
     method.draw = draws(5)
     xt, t, _ = method.noised(x0)
     f, psi = method.teacher(xt, t).x0, method.fake(xt, t).x0
@@ -157,6 +158,7 @@ def test_the_fake_score_has_batches_of_its_own(cls):
     ("settings", "message"),
     [
         ({"student_steps": 0}, "student_steps: 0 must be at least 1"),
+        ({"critic_batches": 2, "adversarial_weight": 1.0}, "critic_batches: fake_batches gives"),
         ({"fake_batches": 0}, "fake_batches: 0 must be at least 1"),
         ({"start": 0.0}, "start: 0.0 must be above 0 and at most 1"),
         ({"start": 1.1}, "start: 1.1 must be above 0 and at most 1"),
@@ -170,9 +172,22 @@ def test_impossible_settings_are_refused(cls, settings, message):
     cls.check(CONFIGS[cls](prediction="eps", start=0.5), VP())
 
 
-def test_alpha_must_be_a_number():
+def test_identity_refuses_what_it_cannot_use():
     with pytest.raises(ValueError, match="alpha: nan must be at least 0"):
         ScoreIdentity.check(ScoreIdentityConfig(alpha=float("nan")), VP())
+    term = PerceptualConfig(weight=0.5)
+    with pytest.raises(ValueError, match=r"perceptual\.weight: score_identity has no goal"):
+        ScoreIdentity.check(ScoreIdentityConfig(perceptual=term), VP())
+
+
+@pytest.mark.parametrize("cls", METHODS)
+def test_a_teacher_is_not_told_the_step(cls):
+    """It may be a flow map, which would take it for where its own step ends."""
+    method, asked = method_of(cls, student_steps=4), []
+    method.teacher.network.register_forward_pre_hook(lambda m, args: asked.append({*args[2]}))
+    method.draw = draws(6)
+    method.loss({"x0": torch.zeros(6, 2)}, "student")
+    assert asked == [set()]
 
 
 @pytest.mark.parametrize("cls", METHODS)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small import fit
 from torch import nn
 from torch.nn import functional as F
 
 from gendiff.denoiser import Denoiser
 from gendiff.errors import UserError
 from gendiff.guidance import guide
+from gendiff.methods.consistency import Consistency, ConsistencyConfig
 from gendiff.methods.distribution_matching import DistributionMatching, DistributionMatchingConfig
 from gendiff.methods.score_identity import ScoreIdentity, ScoreIdentityConfig
 from gendiff.methods.student import PerceptualConfig
 from gendiff.networks.mlp import MLP, MLPConfig
-from gendiff.paths import Cosine
+from gendiff.optim import OptimConfig
+from gendiff.paths import EDM, VE, Cosine
 from gendiff.seeding import Draws
 
 CONFIGS = {ScoreIdentity: ScoreIdentityConfig, DistributionMatching: DistributionMatchingConfig}
@@ -31,9 +34,10 @@ def method_of(cls, classes=0, conditions=None, **settings):
     torch.manual_seed(0)
     label = {"label": classes} if classes else {}
     teacher = {"teacher": Denoiser(small(**label), Cosine(), "v")}
-    networks = {"student": small(**conditions, **label), "fake": small(**label)}
+    told = {**conditions, **label}
+    networks = {"student": small(**told), "fake": small(**told)}
     if "critic" in cls.roles:
-        networks["critic"] = small(outputs=1)
+        networks["critic"] = small(outputs=1, **label)
     shape = {"shape": (2,), "classes": classes}
     return cls(config, networks, Cosine(), teacher, **shape, max_steps=4)
 
@@ -93,8 +97,8 @@ class Halved(nn.Module):
         return (made - goal).square().sum(1) / 2
 
 
-@BOTH
-def test_the_distance_in_features_adds_what_its_weight_says(cls):
+def test_the_distance_in_features_adds_what_its_weight_says():
+    cls = DistributionMatching
     plain = method_of(cls)
     method = method_of(cls, perceptual=PerceptualConfig(weight=0.2), adversarial_weight=0.3)
     method.frozen_roles["perceptual"] = Halved()
@@ -109,14 +113,14 @@ def test_the_distance_in_features_adds_what_its_weight_says(cls):
 
 @BOTH
 def test_a_student_is_told_the_weight_its_teacher_is_guided_by(cls):
-    method = method_of(cls, 3, {"guidance": 1}, guidance=0.5, guidance_max=4.0)
+    method = method_of(cls, 3, {"guidance": 1}, guidance_max=4.0)
     rows = batch(method, "student")
     told, asked = [], []
     method.student.network.register_forward_pre_hook(lambda m, args: told.append(args[2]))
     method.teacher.network.register_forward_hook(lambda m, args, out: asked.append(args[2]))
     method.loss(rows, "student")
     weight = told[0]["guidance"]
-    assert 0.5 <= weight.min() < 1.5
+    assert 0 <= weight.min() < 1
     assert 3 < weight.max() <= 4
     assert ["label" in cond for cond in asked] == [True, False]
     # the guided teacher is, row by row, the one guided by that row's weight
@@ -144,8 +148,21 @@ def test_a_told_student_is_sampled_at_any_weight_in_one_call(cls):
 @BOTH
 def test_a_told_student_teaches_without_further_guidance(cls):
     method = method_of(cls, 3, {"guidance": 1}, guidance_max=4.0)
-    method.teacher = Denoiser(small(label=3, guidance=1), Cosine(), "v")
-    assert method.taught({"guidance": torch.ones(2)}) is method.teacher
+    method.teacher, seen = Denoiser(small(label=3, guidance=1), Cosine(), "v"), []
+    method.teacher.network.register_forward_pre_hook(lambda m, args: seen.append(args[2]))
+    x, t, weight = torch.randn(4, 2), torch.full((4,), 0.3), torch.tensor([0.0, 1.0, 2.0, 4.0])
+    method.taught({"guidance": weight})(x, t, {"label": torch.arange(4) % 3})
+    assert len(seen) == 1
+    assert seen[0]["guidance"].equal(weight)
+
+
+@BOTH
+def test_an_untold_student_has_its_told_teacher_told(cls):
+    method = method_of(cls, 3, guidance=1.5)
+    method.teacher, seen = Denoiser(small(label=3, guidance=1), Cosine(), "v"), []
+    method.teacher.network.register_forward_pre_hook(lambda m, args: seen.append(args[2]))
+    method.loss(batch(method, "student"), "student")
+    assert [cond["guidance"].tolist() for cond in seen] == [[1.5] * 12]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +172,10 @@ def test_a_told_student_teaches_without_further_guidance(cls):
         ({"critic_noise": 1.5}, "critic_noise: 1.5 must be in"),
         ({"perceptual": PerceptualConfig(weight=float("inf"))}, "perceptual.weight: inf must be"),
         ({"perceptual": PerceptualConfig(size=0)}, "perceptual.size: 0 must be at least 1"),
-        ({"guidance": 2.0, "guidance_max": 2.0}, r"guidance_max: 2.0 must be above guidance \(2.0"),
+        ({"guidance": 1.0, "guidance_max": 2.0}, "guidance_max: 2.0 must be above 0, and stands"),
+        ({"guidance_max": 0.0}, "guidance_max: 0.0 must be above 0"),
+        ({"guidance": float("nan")}, "guidance: nan must be finite"),
+        ({"r1_gamma": 0.1}, "r1_gamma: needs adversarial_weight, which is 0"),
     ],
 )
 @BOTH
@@ -166,7 +186,58 @@ def test_impossible_terms_are_refused(cls, settings, message):
 
 @BOTH
 def test_the_weight_and_its_condition_go_together(cls):
-    for top, conditions, fault in ((4.0, {}, "lacks guidance"), (None, {"guidance": 1}, "has")):
-        config = CONFIGS[cls](guidance_max=top)
+    label = {"label": 3}
+    for settings, conditions, fault in (
+        ({"guidance_max": 4.0}, label, "lacks guidance"),
+        ({}, {**label, "guidance": 1}, "has guidance"),
+        ({"guidance": 1.0}, {}, "lacks label"),
+    ):
+        config, network = CONFIGS[cls](**settings), MLPConfig(conditions=conditions)
         with pytest.raises(ValueError, match=rf"student\.conditions: {fault}"):
-            cls.check_networks(config, {"student": MLPConfig(conditions=conditions)})
+            cls.check_networks(config, {"student": network, "fake": network})
+
+
+@BOTH
+def test_the_fake_is_told_what_the_student_is(cls):
+    networks = {"student": MLPConfig(conditions={"label": 3}), "fake": MLPConfig()}
+    with pytest.raises(ValueError, match=r"fake\.conditions: must have label"):
+        cls.check_networks(CONFIGS[cls](), networks)
+
+
+@BOTH
+def test_the_critic_hears_the_labels_that_the_student_did(cls):
+    method = method_of(cls, 3, adversarial_weight=1.0, label_dropout=1.0)
+    heard = []
+    method.critic.register_forward_pre_hook(lambda m, args: heard.append(args[2]["label"]))
+    for role in ("student", "critic"):
+        method.loss(batch(method, role), role)
+    assert all(label.eq(3).all() for label in heard)
+
+
+@pytest.mark.parametrize("path", [EDM(), VE(), Cosine()], ids=["edm", "ve", "cosine"])
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_the_critic_sees_inputs_of_unit_size_on_every_path(noise, path):
+    method = method_of(DistributionMatching, adversarial_weight=1.0, critic_noise=noise)
+    method.path, method.labels, seen = path, {}, []
+    method.critic.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    method.imagine = lambda rows: rows["x0"]
+    method.loss(batch(method, "critic"), "critic")
+    assert all(0.3 < x.std() < 2 for x in seen)
+
+
+def test_a_critic_leaves_the_lagging_target_moving():
+    ends = []
+    for weight in (0.0, 1e-9):
+        config = ConsistencyConfig(target_decay=0.5, adversarial_weight=weight)
+        cls = Consistency.variant(config)
+        torch.manual_seed(0)
+        teacher = {"teacher": Denoiser(small(), Cosine(), "v")}
+        networks = {"student": small()}
+        if weight:
+            networks["critic"] = small(outputs=1)
+        optim = OptimConfig("adam", lr=0.01)
+        method = cls(config, networks, Cosine(), teacher, optim, shape=(2,), max_steps=6)
+        fit(method)
+        ends.append(method.lagging.state_dict())
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value, atol=1e-4, rtol=0)
