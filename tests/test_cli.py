@@ -22,7 +22,7 @@ GENDIFF = Path(sys.executable).with_name("gendiff")
 TINY = [
     "mixture_diffusion",
     *("trainer.max_steps=8", "trainer.checkpoint_steps=4", "optim.warmup_steps=0"),
-    *("data.samples=200", "data.held_out=50", "data.batch_size=32"),
+    *("data.samples=200", "data.held_out=50", "evaluation.samples=50", "data.batch_size=32"),
     *("networks.student.width=8", "networks.student.depth=1", "evaluation.steps=[]"),
 ]
 

@@ -83,6 +83,7 @@ def make(cls, name="adam", clip=0.0, accumulate=1, config=None, networks=None, *
             conditions = {"second_time": 1}
         small[role] = MLP(MLPConfig(16, 1, conditions=conditions), (channels,), out)
     frozen = {role: Denoiser(small.pop(role), VP(), "v") for role in cls.frozen if role in small}
+    frozen = settings.pop("frozen", frozen)
     optim = OptimConfig(name, lr=0.01, clip_norm=clip, weight_decay=0.1)
     settings = {"shape": (2,), "max_steps": STEPS, "accumulate": accumulate, **settings}
     return cls(config, networks or small, path, frozen, optim=optim, **settings)
