@@ -180,7 +180,7 @@ class Neighbours(Jumping):
         self, xt: Tensor, t: Tensor, s: Tensor, x0: Tensor, eps: Tensor, cond: Batch
     ) -> Tensor:
         """x at the cleaner end s of an interval that begins at x_t."""
-        raise NotImplementedError
+        raise NotImplementedError  # of a teacher's flow or of the data: what sets methods apart
 
     def loss(self, batch: Batch, role: str) -> dict[str, Tensor]:
         path, config, n = self.path, self.config, self.intervals_now()

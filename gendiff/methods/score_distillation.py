@@ -143,7 +143,7 @@ class ScoreDistillation(Distilled):
         Args:
             cond, told: the conditions of the teacher, and of the fake.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # the one thing in which the methods differ
 
 
 def distance(x0: Tensor, teacher: Tensor) -> Tensor:

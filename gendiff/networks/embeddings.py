@@ -123,22 +123,29 @@ class Conditioning(nn.Module):
             else:
                 self.conditions[name] = ScalarEmbedding(dim, SCALAR_SCALES[name])
 
-    def forward(self, noise_level: Tensor, cond: dict[str, Tensor]) -> Tensor:
-        """Embed (B,) noise levels in [0, 1] and the conditions into (B, dim).
+    def each(self, noise_level: Tensor, cond: dict[str, Tensor]) -> list[Tensor]:
+        """The embeddings of (B,) noise levels in [0, 1] and of each condition, (B, dim) each.
 
         Entries of `cond` that the network does not take are ignored.
 
         Raises:
             ValueError: a condition other than the label is missing from `cond`.
         """
-        total: Tensor = self.noise_level(noise_level)
+        parts = [self.noise_level(noise_level)]
         for name, module in self.conditions.items():
             if name in cond:
-                total = total + module(cond[name])
+                parts.append(module(cond[name]))
             elif name == "label":
                 assert isinstance(module, nn.Embedding)
-                total = total + module.weight[-1]
+                parts.append(module.weight[-1].expand_as(parts[0]))
             else:
                 given = ", ".join(cond) or "nothing"
                 raise ValueError(f"{name}: the network needs this condition, but got {given}")
+        return parts
+
+    def forward(self, noise_level: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        """The sum of `each`, (B, dim)."""
+        total, *rest = self.each(noise_level, cond)
+        for part in rest:
+            total = total + part
         return total

@@ -40,22 +40,8 @@ class ConditionTokens(Conditioning):
     """The embeddings of the noise level and of each condition side by side, not summed."""
 
     def forward(self, noise_level: Tensor, cond: dict[str, Tensor]) -> Tensor:
-        """Embed (B,) noise levels and K conditions into (B, 1 + K, dim), the noise level first.
-
-        Raises:
-            ValueError: a condition other than the label is missing from `cond`.
-        """
-        tokens = [self.noise_level(noise_level)]
-        for name, module in self.conditions.items():
-            if name in cond:
-                tokens.append(module(cond[name]))
-            elif name == "label":
-                assert isinstance(module, nn.Embedding)
-                tokens.append(module.weight[-1].expand_as(tokens[0]))
-            else:
-                given = ", ".join(cond) or "nothing"
-                raise ValueError(f"{name}: the network needs this condition, but got {given}")
-        return torch.stack(tokens, dim=1)
+        """Embed (B,) noise levels and K conditions into (B, 1 + K, dim), the noise level first."""
+        return torch.stack(self.each(noise_level, cond), dim=1)
 
 
 class UViT(nn.Module):
