@@ -42,6 +42,7 @@ class Keeper(Callback):
         self.state = None  # its tensors are the optimizer's now
         self.told = int(pl_module.skipped[:, 1].sum())
         self.stop.patient = True
+        self.stop.take_back()  # Lightning's loop answers SIGTERM by leaving at once, with code 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
