@@ -186,21 +186,17 @@ def check(run: RunConfig, where: str) -> None:
         "optim": run.optim.check,
         "path": run.make_path,
         "method": lambda: method.check(run.method, run.make_path()),
-        "networks": lambda: method.check_networks(run.method, run.networks),
+        "networks": lambda: check_networks(run),
     }
     for role, network in run.networks.items():
         cls, shape = registry.lookup("networks", network.name), run.network_shape(role)[0]
         checks[f"networks.{role}"] = lambda c=cls, n=network, s=shape: c.check(n, s)
-        counts = {
-            "conditions.label": getattr(network, "conditions", {}).get("label"),
-            "classes": getattr(network, "classes", None),
-        }
-        for key, count in counts.items():
-            if count is not None and count != run.data.classes:
-                raise UserError(
-                    f"{where}: networks.{role}.{key}: {count}, but {run.data.name} has "
-                    f"{run.data.classes} classes."
-                )
+        seen = getattr(network, "classes", run.data.classes)
+        if seen != run.data.classes:
+            raise UserError(
+                f"{where}: networks.{role}.classes: {seen}, but {run.data.name} has "
+                f"{run.data.classes}."
+            )
     for section, verify in checks.items():
         try:
             verify()
@@ -213,6 +209,28 @@ def check(run: RunConfig, where: str) -> None:
             f"accumulate) of whole groups of {mixed}, which {run.method.name} mixes."
         )
     check_evaluation(run, where)
+
+
+def check_networks(run: RunConfig) -> None:
+    """Refuse conditions that a network is never told, and networks that lack what it is told.
+
+    Raises:
+        ValueError: the message begins with the role and key.
+    """
+    for role, network in run.networks.items():
+        given = getattr(network, "conditions", {})
+        told = run.method_class.tells(role, run.method)
+        if run.data.classes:
+            told = {"label": run.data.classes, **told}
+        sizes = ", ".join(f"{name}: {size}" for name, size in told.items()) or "nothing"
+        for name in {**given, **told}:
+            unused = name == "label" and name not in given  # which a network is free to be
+            if given.get(name) != told.get(name) and not unused:
+                raise ValueError(
+                    f"{role}.conditions.{name}: {given.get(name, 'missing')}; {run.method.name} "
+                    f"tells its {role} {sizes}"
+                )
+    run.method_class.check_networks(run.method, run.networks)
 
 
 def check_evaluation(run: RunConfig, where: str) -> None:

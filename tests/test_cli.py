@@ -310,4 +310,4 @@ def test_a_config_edited_by_hand_is_not_read(refuse, model):
 
 def test_a_latent_the_generator_does_not_take(refuse, tmp_path):
     told = refuse("run", "mixture_denoising_gan", "method.latent=16", "--dir", tmp_path)
-    assert "networks.generator.conditions.z: 8" in told
+    assert "networks.generator.conditions.z: 8; denoising_gan tells its generator" in told

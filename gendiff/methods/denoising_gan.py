@@ -6,7 +6,7 @@ ICLR 2022. Their steps 1..T are our times k t_max / T; their path is VP with bet
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,10 @@ class DenoisingGAN(Adversarial):
         return (judged * shape[0], 1) if role == "critic" else (shape[0], shape[0])
 
     @classmethod
+    def tells(cls, role: str, config: Any) -> dict[str, int]:
+        return {"z": config.latent} if role == "generator" and config.latent else {}
+
+    @classmethod
     def check(cls, config: Any, path: Path) -> None:
         super().check(config, path)
         if config.prediction != "x0" and (config.direct or config.one_shot):
@@ -78,14 +82,6 @@ class DenoisingGAN(Adversarial):
         for name, least in {"steps": 1, "latent": 0}.items():
             if getattr(config, name) < least:
                 raise ValueError(f"{name}: {getattr(config, name)} must be at least {least}")
-
-    @classmethod
-    def check_networks(cls, config: Any, networks: Mapping[str, Any]) -> None:
-        size = networks["generator"].conditions.get("z", 0)
-        if size != config.latent:
-            raise ValueError(
-                f"generator.conditions.z: {size}, but method.latent is {config.latent}"
-            )
 
     @classmethod
     def steps_range(cls, config: Any) -> tuple[int, int]:

@@ -47,6 +47,10 @@ class Progressive(Distilled):
         self.register_buffer("times", times.float(), persistent=False)
 
     @classmethod
+    def teaches(cls, role: str) -> bool:
+        return role in ("student", "ema")  # its steps are followed, and halved again
+
+    @classmethod
     def check(cls, config: Any, path: Path) -> None:
         super().check(config, path)
         if config.student_steps < 1:

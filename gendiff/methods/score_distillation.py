@@ -76,15 +76,13 @@ class ScoreDistillation(Distilled):
     def check_networks(cls, config: Any, networks: Mapping[str, Any]) -> None:
         super().check_networks(config, networks)
         mine, theirs = networks["student"].conditions, networks["fake"].conditions
-        for name in ("label", "guidance"):
-            if (name in mine) != (name in theirs):
-                raise ValueError(f"fake.conditions: must have {name} if student.conditions has it")
-        told = "second_time" in theirs
-        if told != (config.student_steps > 1):
-            fault = "has second_time" if told else "lacks second_time: 1"
-            raise ValueError(
-                f"fake.conditions: {fault}; it goes with a student of several steps, and only then"
-            )
+        if ("label" in mine) != ("label" in theirs):
+            raise ValueError("fake.conditions: must have label if student.conditions has it")
+
+    @classmethod
+    def tells(cls, role: str, config: Any) -> dict[str, int]:
+        several = role == "fake" and config.student_steps > 1
+        return {**super().tells(role, config), **({"second_time": 1} if several else {})}
 
     def start(self, n: int, cond: Condition, noise: Noise, role: str) -> tuple[Tensor, float]:
         t = torch.tensor(self.config.start * self.path.t_max)

@@ -132,6 +132,10 @@ class Judged(Adversarial):
     def channels(cls, role: str, shape: Sequence[int], config: Any) -> tuple[int, int]:
         return (shape[0], 1) if role == "critic" else super().channels(role, shape, config)
 
+    @classmethod
+    def tells(cls, role: str, config: Any) -> dict[str, int]:
+        return {} if role == "critic" else super().tells(role, config)
+
     def loss(self, batch: Batch, role: str) -> dict[str, Tensor]:
         if role == "critic":
             with torch.no_grad():
@@ -189,13 +193,11 @@ class Distilled(Student):
         super().check_networks(config, networks)
         guided = config.guidance or config.guidance_max
         if guided and "label" not in networks["student"].conditions:
-            raise ValueError("student.conditions: lacks label, by which a teacher is guided")
-        told = "guidance" in networks["student"].conditions
-        if told != (config.guidance_max is not None):
-            fault = "lacks guidance: 1" if not told else "has guidance"
-            raise ValueError(
-                f"student.conditions: {fault}; it goes with method.guidance_max, and only with it"
-            )
+            raise ValueError("student.conditions.label: missing; a teacher is guided by it")
+
+    @classmethod
+    def tells(cls, role: str, config: Any) -> dict[str, int]:
+        return {} if config.guidance_max is None else {"guidance": 1}
 
     def condition(self, batch: Batch) -> Batch:
         """The labels, and the guidance weight where the student is told it."""
