@@ -74,7 +74,7 @@ ONLY = {
     "signals": {"errors"},
     "sections": {"extractors"},
     "ranks": set(),
-    "extractors": {"errors", "storage", "weights"},
+    "extractors": {"errors", "registry", "storage", "weights"},
     "registry": {"errors"},
     "storage": {"errors"},
     "yaml_files": {"errors"},

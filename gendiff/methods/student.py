@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
@@ -27,8 +27,8 @@ class PerceptualConfig:
     """Of the distance; 0 for none."""
     extractor: str = ""
     """``timm/NAME``: the network that has these features."""
-    weights: str = ""
-    """File of its weights."""
+    weights: str = field(default="", metadata={"identity": False})
+    """File of its weights; what a stage was trained with is its content, wherever it lies."""
     size: int = 224
     """Height and width at which it sees images, px."""
 

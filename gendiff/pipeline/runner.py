@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 from gendiff.errors import Interrupted, UserError, did_you_mean
+from gendiff.extractors import check_extractor, find_weights, keys_of
 from gendiff.pipeline.plan import Step, inspect, make_plan, with_digests
 from gendiff.pipeline.quality import evaluate_after, write_summary
-from gendiff.pipeline.stages import Pipeline
+from gendiff.pipeline.stages import Pipeline, Stage
 from gendiff.pipeline.ways_out import accept, put_aside, ways_out
 from gendiff.progress import Reporter
 from gendiff.signals import Stop
@@ -84,11 +85,31 @@ def describe(step: Step) -> str:
 def refuse_unfit(step: Step) -> None:
     """
     Raises:
-        UserError: the stage is stale or damaged; with the ways out.
+        UserError: the stage is stale or damaged, with the ways out; or what it is to be trained
+            with is missing.
     """
     if step.state in ("stale", "damaged"):
         lines = "; ".join(step.why)
         raise UserError(f"{step.stage.name}: {step.state}: {lines}.\n{ways_out(step)}")
+    if step.state != "done":
+        refuse_missing(step.stage)
+
+
+def refuse_missing(stage: Stage) -> None:
+    """
+    Raises:
+        UserError: the weights of an extractor that the stage's training or evaluation needs.
+    """
+    term, asked = getattr(stage.run.method, "perceptual", None), stage.run.evaluation
+    try:
+        if asked.weights:
+            find_weights(asked.weights)
+        if term and term.weight:
+            with keys_of("method.perceptual"):
+                check_extractor(term.extractor, term.weights)
+                find_weights(term.weights)
+    except UserError as error:
+        raise UserError(f"{stage.name}: {error}") from None
 
 
 def run_step(
