@@ -22,6 +22,7 @@ from gendiff.errors import UserError, did_you_mean
 from gendiff.extractors import check_extractor, check_perceptual
 from gendiff.optim import OptimConfig
 from gendiff.sections import (
+    BOUNDS,
     OUTSIDE,
     EvaluationConfig,
     HardwareConfig,
@@ -155,24 +156,13 @@ def check(run: RunConfig, where: str) -> None:
             raise UserError(
                 f"{where}: logging.{package}: is not installed; pip install 'gendiff[{package}]'."
             )
-    least = {
-        "trainer.max_steps": (run.trainer.max_steps, 1),
-        "trainer.checkpoint_steps": (run.trainer.checkpoint_steps, 1),
-        "trainer.skip_limit": (run.trainer.skip_limit, 0),
-        "data.batch_size": (batch, 1),
-        "hardware.devices": (run.hardware.devices, 1),
-        "hardware.accumulate": (run.hardware.accumulate, 1),
-        "hardware.workers": (run.hardware.workers, 0),
-        "logging.every_steps": (run.logging.every_steps, 1),
-        "evaluation.draws": (run.evaluation.draws, 1),
-        "evaluation.batch_size": (run.evaluation.batch_size, 1),
-        "evaluation.watch_times": (run.evaluation.watch_times, 0),
-        "evaluation.samples": (2 if run.evaluation.samples is None else run.evaluation.samples, 2),
-        "evaluation.steps": (min(run.evaluation.steps, default=1), 1),
-    }
-    for key, (value, low) in least.items():
-        if value < low:
-            raise UserError(f"{where}: {key}: {value} is too small; at least {low}.")
+    for key, (low, high) in BOUNDS.items():
+        section, _, name = key.partition(".")
+        value = getattr(getattr(run, section), name)
+        for number in value if isinstance(value, list) else [value]:
+            if number is not None and not low <= number <= high:
+                fault = f"small; at least {low}" if number < low else f"large; at most {high}"
+                raise UserError(f"{where}: {key}: {number} is too {fault}.")
     if run.hardware.devices > 1:
         raise UserError(f"{where}: hardware.devices: {run.hardware.devices}; 1 is all so far.")
     parts = run.hardware.devices * run.hardware.accumulate

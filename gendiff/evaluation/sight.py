@@ -88,7 +88,9 @@ def measure(
             metric.update(getattr(sight, metric.sees).to(device), real=is_real)
         value = metric.compute()
         if not (isinstance(value, dict) or getattr(metric, "figures", ())):
-            raise UserError(f"evaluation.metrics: {name}: its class must name its one figure.")
+            raise UserError(
+                f"evaluation.metrics: {name}: its class lacks figures, a tuple of names."
+            )
         values = value if isinstance(value, dict) else {metric.figures[0]: value}
         numbers = {key: float(number) for key, number in values.items()}
         figures |= {key: number for key, number in numbers.items() if math.isfinite(number)}

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from gendiff.denoiser import Denoiser
-from gendiff.methods.adversarial import Adversarial, AdversarialConfig
+from gendiff.errors import check_count
+from gendiff.methods.adversarial import MOST_LATENT, Adversarial, AdversarialConfig
 from gendiff.methods.base import Batch
 from gendiff.paths import Path, expand
 from gendiff.predictions import Kind, Prediction
+from gendiff.samplers import MOST_STEPS
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,8 @@ class DenoisingGAN(Adversarial):
             raise ValueError(f"prediction: {config.prediction}; such a generator predicts x0")
         if config.direct and config.one_shot:
             raise ValueError("direct: one_shot has no x_s to put out; choose one of them")
-        for name, least in {"steps": 1, "latent": 0}.items():
-            if getattr(config, name) < least:
-                raise ValueError(f"{name}: {getattr(config, name)} must be at least {least}")
+        check_count("steps", config.steps, 1, MOST_STEPS)
+        check_count("latent", config.latent, 0, MOST_LATENT)
 
     @classmethod
     def steps_range(cls, config: Any) -> tuple[int, int]:

@@ -19,10 +19,12 @@ import torch
 from torch import Tensor
 
 from gendiff.denoiser import Condition, Denoiser
+from gendiff.errors import check_count
 from gendiff.loss_weights import mean_square
 from gendiff.methods.base import Batch
 from gendiff.methods.student import Distilled, DistilledConfig
 from gendiff.paths import Path, expand
+from gendiff.samplers import MOST_STEPS
 from gendiff.samplers.steps import Noise
 from gendiff.training_times import own_times
 
@@ -54,9 +56,9 @@ class ScoreDistillation(Distilled):
     @classmethod
     def check(cls, config: Any, path: Path) -> None:
         super().check(config, path)
-        for key in ("student_steps", "fake_batches"):
-            if getattr(config, key) < 1:
-                raise ValueError(f"{key}: {getattr(config, key)} must be at least 1")
+        check_count("student_steps", config.student_steps, 1, MOST_STEPS)
+        if config.fake_batches < 1:
+            raise ValueError(f"fake_batches: {config.fake_batches} must be at least 1")
         if config.critic_batches > 1:
             raise ValueError("critic_batches: fake_batches gives the critic its batches here")
         if not 0 < config.start <= 1:

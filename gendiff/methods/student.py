@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from gendiff.denoiser import Condition, Denoiser, DenoiserLike, along
-from gendiff.errors import UserError
+from gendiff.errors import UserError, check_count
 from gendiff.guidance import guide
 from gendiff.methods.adversarial import Adversarial, AdversarialConfig
 from gendiff.methods.base import Batch, Method, MethodConfig
 from gendiff.paths import Path, expand
 from gendiff.training_times import own_times
+
+MOST_PIXELS = 4096
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,7 @@ class Student(Method):
                     raise ValueError(f"{setting.name}: needs adversarial_weight, which is 0")
         if not 0 <= config.critic_noise <= 1:
             raise ValueError(f"critic_noise: {config.critic_noise} must be in [0, 1]")
-        if config.perceptual.size < 1:
-            raise ValueError(f"perceptual.size: {config.perceptual.size} must be at least 1")
+        check_count("perceptual.size", config.perceptual.size, 1, MOST_PIXELS)
 
     def condition(self, batch: Batch) -> Batch:
         self.labels = super().condition(batch)

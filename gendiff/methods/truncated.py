@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from gendiff.denoiser import Condition, Denoiser
-from gendiff.errors import UserError
+from gendiff.errors import UserError, check_count
 from gendiff.gaussianity import first_gaussian_time, some_rows
 from gendiff.loss_weights import mean_square
-from gendiff.methods.adversarial import Adversarial, AdversarialConfig
+from gendiff.methods.adversarial import MOST_LATENT, Adversarial, AdversarialConfig
 from gendiff.methods.base import Batch
 from gendiff.paths import Path, expand
 from gendiff.samplers.steps import Noise
@@ -192,6 +192,11 @@ class TruncatedPlus(Truncated):
     roles = ("student", "generator", "critic")
     averages = {"ema": "student", "generator_ema": "generator"}
     companions = {"ema": "generator_ema", "student": "generator"}
+
+    @classmethod
+    def check(cls, config: Any, path: Path) -> None:
+        super().check(config, path)
+        check_count("latent", config.latent, 0, MOST_LATENT)
 
     @classmethod
     def tells(cls, role: str, config: Any) -> dict[str, int]:
