@@ -25,6 +25,7 @@ COUNTS = [
     ("pairs", "method.solver_steps"),
     ("online_reflow", "method.solver_steps"),
     ("consistency", "method.perceptual.size"),
+    ("diffusion", "networks.student.depth"),
     ("diffusion", "data.batch_size"),
     ("diffusion", "data.samples"),
     ("diffusion", "data.held_out"),

@@ -69,7 +69,7 @@ ONLY = {
     "averages": set(),
     "adversarial": set(),
     "optim": set(),
-    "networks": set(),
+    "networks": {"errors"},
     "metrics": set(),
     "signals": {"errors"},
     "sections": {"extractors"},

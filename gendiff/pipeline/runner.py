@@ -41,6 +41,8 @@ def run_pipeline(
     for name in [*(rerun or []), *(accepted or []), *([only] if only else [])]:
         if name not in pipeline.stages:
             raise UserError(f"{name}: no such stage.{did_you_mean(name, pipeline.stages)}")
+    for name in rerun or []:  # before their folders are moved aside
+        refuse_missing(pipeline.stages[name])
     plan = make_plan(pipeline, folder)
     if not dry_run:
         make_folder(folder)

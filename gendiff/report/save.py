@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -33,7 +34,7 @@ def save_samples(x: Tensor, path: Path, classes: int, labels: Tensor | None = No
     if path.suffix == ".npz":
         import numpy as np
 
-        arrays = {"x": x, **({} if labels is None else {"label": labels})}
+        arrays: dict[str, Any] = {"x": x, **({} if labels is None else {"label": labels})}
         write_atomic(path, lambda file: np.savez(file, **{k: a.numpy() for k, a in arrays.items()}))
         return
     make_folder(path.parent if path.suffix else path)
