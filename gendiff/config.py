@@ -214,8 +214,8 @@ def check_networks(run: RunConfig) -> None:
             told = {"label": run.data.classes, **told}
         sizes = ", ".join(f"{name}: {size}" for name, size in told.items()) or "nothing"
         for name in {**given, **told}:
-            unused = name == "label" and name not in given  # which a network is free to be
-            if given.get(name) != told.get(name) and not unused:
+            optional = name == "label" and name not in given
+            if given.get(name) != told.get(name) and not optional:
                 raise ValueError(
                     f"{role}.conditions.{name}: {given.get(name, 'missing')}; {run.method.name} "
                     f"tells its {role} {sizes}"

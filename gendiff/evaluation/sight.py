@@ -87,7 +87,7 @@ def measure(
         for sight, is_real in ((real, True), (generated, False)):
             metric.update(getattr(sight, metric.sees).to(device), real=is_real)
         value = metric.compute()
-        if not (isinstance(value, dict) or getattr(metric, "figures", ())):
+        if not (isinstance(value, dict) or getattr(metric, "figures", None)):
             raise UserError(
                 f"evaluation.metrics: {name}: its class lacks figures, a tuple of names."
             )

@@ -269,6 +269,7 @@ def test_construction_on_the_meta_device() -> None:
         ({"channel_base": 63}, (3, 64, 64), "channel_base: 63 leaves no channel at 64 pixels"),
         ({"max_channels": 0}, (1, 8, 8), "max_channels: must be at least 1, not 0"),
         ({"mapping_layers": 0}, (1, 8, 8), "mapping_layers: 0 must be at least 1"),
+        ({"mapping_layers": 10**12}, (1, 8, 8), "mapping_layers: 10{12} must be at most"),
         ({"conditions": {"guidance": 1}}, (1, 8, 8), "conditions: .* takes .*label, not guidance"),
         ({"conditions": {"label": 0}}, (1, 8, 8), "conditions: the size of label must be at least"),
     ],

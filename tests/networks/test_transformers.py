@@ -320,6 +320,7 @@ def test_named_sizes_are_the_papers(
         ({"patch": 4}, (1, 6, 8), "patch: 4 does not divide both sides of 6x8"),
         ({"width": 0}, (1, 8, 8), "width: must be at least 1, not 0"),
         ({"depth": -1}, (1, 8, 8), "depth: -1 must be at least 1"),
+        ({"depth": 10**12 + 1}, (1, 8, 8), "depth: 10{11}1 must be at most"),
         ({"heads": 0}, (1, 8, 8), "heads: must be at least 1, not 0"),
         ({"width": 64, "heads": 5}, (1, 8, 8), "heads: 5 does not divide the width of 64"),
         ({"conditions": {"colour": 3}}, (1, 8, 8), "conditions: unknown condition 'colour'"),
