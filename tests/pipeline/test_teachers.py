@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gendiff.errors import UserError
+from gendiff.methods.base import Method
 from gendiff.pipeline.plan import make_plan
 from gendiff.pipeline.stages import load_pipeline
 
@@ -108,3 +109,15 @@ def test_reflowed_models_teach(tmp_path):
         " s: {config: mixture_progressive, init: {teacher: o.ema}}"
     )
     assert len(plan(tmp_path, stages)) == 5
+
+
+class Own(Method):
+    """A user's: a denoiser with a critic beside."""
+
+    roles = ("student", "critic")
+
+
+@pytest.mark.parametrize(("role", "teaches"), [("ema", True), ("student", True), ("critic", False)])
+def test_by_default_the_role_that_samples_teaches(role, teaches):
+    assert Own.teaches(role) is teaches
+    assert Own.tells(role, Own.Config("own")) == {}
