@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -105,20 +107,33 @@ def test_interrupted_it_goes_on_where_it_was(model, evaluate, monkeypatch, stop)
     assert plain(resumed) == plain(evaluate(*words))
 
 
-def test_two_processes_give_the_figures_of_one(model, evaluate, tmp_path):
+def test_two_processes_give_the_figures_of_one(model, evaluate, tmp_path, monkeypatch, capsys):
+    """As torchrun starts them; this one is the first of them."""
     words = ["--steps", "2", "--sampler", "ancestral", "--draws", "2"]
     alone = evaluate(*words)["ancestral", 2]
     other = shutil.copytree(model.parent, tmp_path / "other") / model.name
     (other / "evaluation.json").unlink()
     for folder in other.parent.glob("reference-*"):
         shutil.rmtree(folder)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--standalone", "-m", "gendiff", "evaluate", str(other), *words]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("ancestral") == 1  # one rank speaks
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [{**place, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    command = [sys.executable, "-m", "gendiff", "evaluate", str(other), *words]
+    env = {**os.environ, **ranks[1]}
+    second = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        for name, value in ranks[0].items():
+            patch.setenv(name, value)
+        assert main(command[3:]) == 0
+    assert "ancestral" in capsys.readouterr().out
+    assert second.communicate(timeout=300)[0] == ""  # one rank speaks
+    assert second.returncode == 0
     (shared,) = json.loads((other / "evaluation.json").read_text())
     assert shared["reference"] == alone["reference"]
+    assert {one["processes"] for one in shared["each"]} == {2}
     for name, value in alone["each"][1]["figures"].items():
         assert shared["each"][1]["figures"][name] == pytest.approx(value, rel=1e-6, abs=1e-9), name
 

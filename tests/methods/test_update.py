@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
-from small import CONFIGS, STEPS, fit, make, poison
+from small import STEPS, fit, make, poison
+from table import config_of
 
 from gendiff.checkpoint import Checkpoints
 from gendiff.cli import main
@@ -257,7 +258,8 @@ def test_another_loss_that_is_not_finite_is_an_error(skipped):
 
 @pytest.mark.parametrize("cls", [DenoisingGAN, Truncated, TruncatedPlus])
 def test_a_critic_can_have_batches_of_its_own(cls):
-    method = make(cls, config=replace(CONFIGS[cls], critic_batches=4))
+    config = replace(config_of(cls.Config.name), critic_batches=4)
+    method = make(cls, config=config)
     states = fit(method)
     for role, state in zip(method.learning, states, strict=True):
         turns = STEPS if role == "critic" else STEPS // 4
