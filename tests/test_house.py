@@ -181,10 +181,3 @@ def loaded(folder, *words):
 )
 def test_help_and_list_are_light(tmp_path, words):
     assert loaded(tmp_path, *words) == []
-
-
-def test_plain_run_imports_no_tracker(tmp_path):
-    words = ["run", "mixture_diffusion", "trainer.max_steps=2", "data.samples=64"]
-    found = loaded(tmp_path, *words, "data.batch_size=32", "evaluation.steps=[]")
-    assert "torch" in found
-    assert not {"wandb", "tensorboard"} & set(found)

@@ -20,8 +20,6 @@ from gendiff.keeper import finite_losses
 from gendiff.methods import adversarial
 from gendiff.methods.denoising_gan import DenoisingGAN
 from gendiff.methods.diffusion import Diffusion
-from gendiff.methods.mean_flow import MeanFlow
-from gendiff.methods.shortcut import Shortcut
 from gendiff.methods.truncated import Truncated, TruncatedPlus
 
 
@@ -102,8 +100,6 @@ TWO = [
 RUNS = {
     "mixture_diffusion": Diffusion,
     "mixture_denoising_gan": DenoisingGAN,
-    "mixture_mean_flow": MeanFlow,
-    "mixture_shortcut": Shortcut,
     "mixture_truncated_plus": TruncatedPlus,
 }
 
@@ -215,20 +211,6 @@ def test_a_resumed_run_counts_on_and_ends_alike(command, tmp_path):
     assert ours["skipped"].tolist() == [[0, 0], [0, 3], [0, 0]]
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
     assert metrics(done.folder) == metrics(undisturbed)
-
-
-@pytest.mark.parametrize("config", ["mixture_mean_flow", "mixture_shortcut"])
-def test_a_stop_changes_nothing(command, tmp_path, config):
-    def stop(method, role, loss):
-        if method.batches_done == 9:
-            raise UserError("stopped")
-        return loss
-
-    assert command(stop, config=config).code == 2
-    folders = [command(in_batches(), config=config).folder]
-    folders.append(command(in_batches(), config=config, folder=tmp_path / "undisturbed").folder)
-    ours, theirs = (Checkpoints(folder).load(pytest.fail)["state"] for folder in folders)
-    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
 
 
 def test_a_checkpoint_without_counts_goes_on(command):
