@@ -53,7 +53,7 @@ def test_an_entry_says_everything(evaluate, model, monkeypatch):
 
 
 def test_nfe_is_counted_by_the_denoiser(evaluate):
-    points = evaluate("--steps", "4", "--sampler", "heun", "--sampler", "ddim", "--draws", "1")
+    points = evaluate("--steps", "4", "--sampler", "heun", "--sampler", "ddim", "--draws", "2")
     assert points["ddim", 4]["nfe"] == 4
     assert points["heun", 4]["nfe"] == 7  # two calls a step, one in the last
 
