@@ -35,34 +35,42 @@ def home(request):
     return request.param
 
 
+def telling(*words):
+    """What fails says of what."""
+    return lambda message: f"{' '.join(words)}: {message}"
+
+
 def read(kind, home, path):
     """The network of one path, read along another."""
     return Denoiser(Network(), path, Reading(kind, 0.7, 0.01, home))
 
 
-@pytest.mark.parametrize("kind", get_args(Kind))
-def test_it_is_the_function_it_was(path, home, kind):
-    own = Denoiser(Network(), home, Reading(kind, 0.7, 0.01))
+def test_it_is_the_function_it_was(path, home):
     t = path.t_max * torch.linspace(0.02, 0.95, 9, dtype=torch.float64)
     x = path.size(t)[:, None] * torch.randn(9, 2, dtype=torch.float64)
     if path.log_snr(t).min() < home.log_snr(torch.tensor(home.t_max)):  # noise it has never seen
         t = t.clamp(max=path.inverse_log_snr(home.log_snr(torch.tensor(home.t_max).double())))
-    mine, wanted = read(kind, home, path), along(own, path)
-    for what in ("x0", "eps", "v", "velocity"):
-        seen, known = (getattr(d(x, t), what) for d in (mine, wanted))
-        torch.testing.assert_close(seen, known, rtol=1e-6, atol=1e-6)
-    assert mine.at(t)(3, x).isfinite().all()
-    torch.testing.assert_close(mine.at(t)(3, x), mine(x, t[3]).x0)
+    for kind in get_args(Kind):
+        own = Denoiser(Network(), home, Reading(kind, 0.7, 0.01))
+        mine, wanted = read(kind, home, path), along(own, path)
+        seen, known = mine(x, t), wanted(x, t)
+        for what in ("x0", "eps", "v", "velocity"):
+            pair = getattr(seen, what), getattr(known, what)
+            torch.testing.assert_close(*pair, rtol=1e-6, atol=1e-6, msg=telling(kind, what))
+        assert mine.at(t)(3, x).isfinite().all()
+        torch.testing.assert_close(mine.at(t)(3, x), mine(x, t[3]).x0, msg=telling(kind))
 
 
-@pytest.mark.parametrize("kind", get_args(Kind))
-def test_the_target_gives_the_data_back(path, home, kind):
+def test_the_target_gives_the_data_back(path, home):
     t = path.t_max * torch.linspace(0.02, 0.9, 9, dtype=torch.float64)
     x0, eps = torch.randn(2, 9, 2, dtype=torch.float64)
-    least = 0.01 if kind == "edm" else 0.0  # x0's skip is not in its target
-    reading, xt = Reading(kind, 0.7, least, home), path.add_noise(x0, eps, t)
-    output = reading.target(x0, eps, t, path)
-    torch.testing.assert_close(Prediction(output, reading, xt, t, path).x0, x0)
+    xt = path.add_noise(x0, eps, t)
+    for kind in get_args(Kind):
+        least = 0.01 if kind == "edm" else 0.0  # x0's skip is not in its target
+        reading = Reading(kind, 0.7, least, home)
+        output = reading.target(x0, eps, t, path)
+        given = Prediction(output, reading, xt, t, path).x0
+        torch.testing.assert_close(given, x0, msg=telling(kind))
 
 
 @pytest.mark.parametrize(
@@ -94,15 +102,16 @@ def test_a_velocity_of_elsewhere_is_not_taken_for_ones_own():
     torch.testing.assert_close(seen.velocity, Cosine().velocity(x0, eps, t))
 
 
-@pytest.mark.parametrize("kind", get_args(Kind))
-def test_a_velocity_weight_weighs_the_velocity(path, home, kind):
-    reading = Reading(kind, 0.7, 0.0, home)
+def test_a_velocity_weight_weighs_the_velocity(path, home):
     t = path.t_max * torch.linspace(0.05, 0.9, 9, dtype=torch.float64)
     x0, eps, off = torch.randn(3, 9, 2, dtype=torch.float64)
-    xt, output = path.add_noise(x0, eps, t), reading.target(x0, eps, t, path) + off
-    error = Prediction(output, reading, xt, t, path).velocity - path.velocity(x0, eps, t)
-    ours = output_weight("velocity", reading, path, t) * off.square().mean(1)
-    torch.testing.assert_close(ours, error.square().mean(1))
+    xt, velocity = path.add_noise(x0, eps, t), path.velocity(x0, eps, t)
+    for kind in get_args(Kind):
+        reading = Reading(kind, 0.7, 0.0, home)
+        output = reading.target(x0, eps, t, path) + off
+        error = Prediction(output, reading, xt, t, path).velocity - velocity
+        ours = output_weight("velocity", reading, path, t) * off.square().mean(1)
+        torch.testing.assert_close(ours, error.square().mean(1), msg=telling(kind))
 
 
 ALIKE = [

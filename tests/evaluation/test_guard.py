@@ -22,7 +22,7 @@ def test_training_is_bit_identical_with_and_without(config, tmp_path):
     digests = {}
     for times in (0, 3):
         folder = tmp_path / str(times)
-        words = ["evaluation.steps=[2]", "evaluation.draws=1", f"evaluation.watch_times={times}"]
+        words = ["evaluation.steps=[2]", "evaluation.draws=2", f"evaluation.watch_times={times}"]
         assert main(["run", config, "--dir", str(folder), *words]) == 0
         digests[times] = sha256(folder / "small/weights/ema.safetensors")
         with (folder / "small/metrics.csv").open() as file:

@@ -23,6 +23,7 @@ def test_it_compares_directions_of_features(vit, weights):
     distance = Perceptual(NAME, str(weights), 160)
     made, goal = torch.rand(2, 3, 12, 12) * 2 - 1, torch.rand(2, 3, 12, 12) * 2 - 1
     made.requires_grad_()
+    goal.requires_grad_()
     found = distance(made, goal)
     maps = []
     for x in (made, goal):
@@ -34,7 +35,8 @@ def test_it_compares_directions_of_features(vit, weights):
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
     found.sum().backward()
     assert made.grad.abs().sum() > 0
-    torch.testing.assert_close(distance(goal, goal), torch.zeros(2), atol=1e-6, rtol=0)
+    assert goal.grad is None
+    torch.testing.assert_close(distance(goal, goal).detach(), torch.zeros(2), atol=1e-6, rtol=0)
 
 
 def test_grey_images_are_seen_as_colours(weights):

@@ -40,6 +40,8 @@ from gendiff.networks import mlp
 LOADED = (gendiff.pipeline.runner, classifier, denoising_gan, diffusion, pairs, progressive)
 LOADED += (reflow, truncated, mlp, gendiff.pipeline.stages)
 PIPELINE = Path(__file__).with_name("pipeline.yaml")
+TRACKERS = {"wandb", "tensorboard"}
+"""A plain run imports none of them: this is a process that can tell, as it runs nothing else."""
 
 
 def attempt(folder: Path, before: Callable[[], None] | None = None) -> int:
@@ -51,7 +53,11 @@ def attempt(folder: Path, before: Callable[[], None] | None = None) -> int:
     sys.stdout = sys.stderr = open(folder.parent / f"{folder.name}.log", "a")  # noqa: SIM115
     if before:
         before()
-    os._exit(cli.main(["run", str(PIPELINE), "--dir", str(folder)]))
+    code = cli.main(["run", str(PIPELINE), "--dir", str(folder)])
+    trackers = TRACKERS & set(sys.modules)
+    if trackers:
+        print("imported, though not asked for:", *trackers, flush=True)
+    os._exit(code or len(trackers))
 
 
 def die_at_boundary(number: int) -> Callable[[], None]:

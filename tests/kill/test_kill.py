@@ -20,7 +20,7 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 def report(tmp_path_factory):
     """A pipeline of seven stages, killed over and over by the fork server."""
     folder = tmp_path_factory.mktemp("kill")
-    words = [sys.executable, str(HERE / "forkserver.py"), str(folder), "24", "1"]
+    words = [sys.executable, str(HERE / "forkserver.py"), str(folder), "14", "1"]
     done = subprocess.run(words, capture_output=True, text=True, env=ONE_THREAD)
     logs = "\n".join(path.read_text()[-2000:] for path in folder.glob("*.log"))
     assert done.returncode == 0, done.stderr + logs
@@ -29,31 +29,31 @@ def report(tmp_path_factory):
 
 def test_kills_at_any_instant_change_nothing(report):
     assert set(report["codes"]) == {0}, report["logs"]
-    assert report["instants"] >= 5
-    assert report["boundaries"] >= 5  # inside checkpoint writes, and between stages
+    assert report["instants"] >= 4
+    assert report["boundaries"] >= 4  # inside checkpoint writes, and between stages
     assert len(report["undisturbed"]) == 7
     for killed in report["killed"]:
         assert killed == report["undisturbed"]
 
 
-def test_fresh_processes_killed_and_resumed(report, tmp_path):
+def test_a_fresh_process_killed_and_resumed(report, tmp_path):
+    """In the middle of a product, as the command itself."""
     run = [sys.executable, "-m", "gendiff.cli", "run", str(HERE / "pipeline.yaml")]
     run += ["--dir", str(tmp_path / "run")]
-    for wanted in ("teacher/checkpoints/manifest.json", "couples/products/pairs"):
-        process = subprocess.Popen(run, env=ONE_THREAD, stdout=subprocess.DEVNULL)
-        while not (tmp_path / "run" / wanted).exists():
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+    process = subprocess.Popen(run, env=ONE_THREAD, stdout=subprocess.DEVNULL)
+    while not (tmp_path / "run" / "couples/products/pairs").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
     assert subprocess.run(run, env=ONE_THREAD, capture_output=True).returncode == 0
     stages = sorted((tmp_path / "run").glob("*/done.json"))
     digests = {path.parent.name: json.loads(path.read_text())["digests"] for path in stages}
     assert digests == report["undisturbed"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_exits_75(number, tmp_path):
+def test_a_signal_saves_and_exits_75(tmp_path):
+    """The other signals: tests/pipeline/test_signals.py."""
     run = [sys.executable, "-m", "gendiff.cli", "run", "mixture_diffusion"]
     run += ["--dir", str(tmp_path), "trainer.max_steps=100000", "evaluation.steps=[]"]
     process = subprocess.Popen(run, env=ONE_THREAD, stderr=subprocess.PIPE, text=True)
@@ -61,7 +61,7 @@ def test_a_signal_saves_and_exits_75(number, tmp_path):
     while not (metrics.exists() and metrics.read_text().count("\n") > 1):
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 75
     assert "run again" in told

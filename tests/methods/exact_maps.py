@@ -19,10 +19,11 @@ from gendiff.config import compose
 from gendiff.data.base import DataModule
 from gendiff.data.toy import Mixture
 from gendiff.metrics import energy_distance
-from gendiff.paths import expand
+from gendiff.paths import VP, Cosine, Linear, Trig, expand
 from gendiff.seeding import Draws, sample_noise
 
 MEAN, STD = [0.4, -0.7], 0.3
+UNIT = [VP(), Cosine(), Linear(), Trig(0.7)]
 
 
 def moments(path, t, std):

@@ -8,85 +8,54 @@ import warnings
 
 import torch
 from lightning.pytorch import Trainer
+from table import class_of, conditions_of, config_of
 from torch import nn
 
 from gendiff.data.base import DataModule, Rows
 from gendiff.data.toy import Mixture
 from gendiff.denoiser import Denoiser
-from gendiff.methods.consistency import Consistency, ConsistencyConfig
-from gendiff.methods.consistency_training import ConsistencyTraining, ConsistencyTrainingConfig
-from gendiff.methods.continuous_consistency import (
-    ContinuousConsistency,
-    ContinuousConsistencyConfig,
-    ContinuousConsistencyTraining,
-    ContinuousConsistencyTrainingConfig,
-)
-from gendiff.methods.denoising_gan import DenoisingGAN, DenoisingGANConfig
-from gendiff.methods.diffusion import Diffusion, DiffusionConfig
-from gendiff.methods.distribution_matching import DistributionMatching, DistributionMatchingConfig
-from gendiff.methods.easy_consistency import EasyConsistency, EasyConsistencyConfig
-from gendiff.methods.flow import Flow, FlowConfig
-from gendiff.methods.mean_flow import MeanFlow, MeanFlowConfig
-from gendiff.methods.online_reflow import OnlineReflow, OnlineReflowConfig
-from gendiff.methods.pair_distillation import PairDistillation, PairDistillationConfig
-from gendiff.methods.progressive import Progressive, ProgressiveConfig
-from gendiff.methods.reflow import Reflow, ReflowConfig
-from gendiff.methods.score_identity import ScoreIdentity, ScoreIdentityConfig
-from gendiff.methods.shortcut import Shortcut, ShortcutConfig
-from gendiff.methods.truncated import (
-    Truncated,
-    TruncatedConfig,
-    TruncatedPlus,
-    TruncatedPlusConfig,
-)
 from gendiff.metrics import energy_distance
+from gendiff.networks.classifier import Classifier, ClassifierConfig
 from gendiff.networks.mlp import MLP, MLPConfig
 from gendiff.optim import OptimConfig
 from gendiff.paths import VP, Cosine
 from gendiff.predictions import Prediction
 
 STEPS, BATCH = 6, 16
-JUDGED = DistributionMatchingConfig(fake_batches=2, student_steps=2, adversarial_weight=0.3)
-CONFIGS = {
-    Diffusion: DiffusionConfig(),
-    Progressive: ProgressiveConfig(student_steps=4),
-    Consistency: ConsistencyConfig(intervals=8, first_intervals=2, solver="heun_x0"),
-    ConsistencyTraining: ConsistencyTrainingConfig(
-        intervals=16, first_intervals=4, weight="uniform"
-    ),
-    EasyConsistency: EasyConsistencyConfig(stages=3, times_mean=1.0, times_std=0.5),
-    ContinuousConsistency: ContinuousConsistencyConfig(tangent_warmup=4),
-    ContinuousConsistencyTraining: ContinuousConsistencyTrainingConfig(tangent_warmup=4),
-    DenoisingGAN: DenoisingGANConfig(latent=2, penalty_every=2),
-    ScoreIdentity: ScoreIdentityConfig(),
-    DistributionMatching: DistributionMatchingConfig(fake_batches=2),
-    MeanFlow: MeanFlowConfig(),
-    Shortcut: ShortcutConfig(),
-    Flow: FlowConfig(coupling="optimal", coupling_size=4, straightness_every=3),
-    Reflow: ReflowConfig(times="u_shaped", loss="pseudo_huber"),
-    OnlineReflow: OnlineReflowConfig(solver_steps=3),
-    PairDistillation: PairDistillationConfig(),
-    Truncated: TruncatedConfig(truncation=0.3, penalty_every=2),
-    TruncatedPlus: TruncatedPlusConfig(truncation=0.3, latent=2, penalty_every=2),
-}
+JUDGED = config_of("distribution_matching judged")
 
 
-def make(cls, name="adam", clip=0.0, accumulate=1, config=None, networks=None, **settings):
-    """A method with fresh networks, the same in every call; for points unless told otherwise."""
+def network(cls, role, config, shape, classes):
+    """A small one for a role."""
+    if cls.extracts:
+        config = ClassifierConfig(members=2, channels=4, features=8, classes=classes, dropout=0.0)
+        return Classifier(config, shape)
+    channels, out = cls.channels(role, shape, config)
+    conditions = conditions_of(cls, role, config, classes)
+    return MLP(MLPConfig(16, 1, conditions=conditions), (channels,), out)
+
+
+def make(method, name="adam", clip=0.0, accumulate=1, config=None, networks=None, **settings):
+    """A method with fresh networks, the same in every call; for points unless told otherwise.
+
+    Args:
+        method: its class, or a case of the table.
+    """
     torch.manual_seed(0)
-    config, small, path = config or CONFIGS[cls], {}, settings.pop("path", VP())
-    cls = cls.variant(config)
+    case = method if isinstance(method, str) else method.Config.name
+    classes, small, path = settings.pop("classes", 0), {}, settings.pop("path", VP())
+    config = config or config_of(case, bool(classes))
+    cls = class_of(case, config)
+    if cls.extracts:
+        settings, classes = {"shape": (1, 8, 8), **settings}, 3
+    shape = settings.pop("shape", (2,))
     for role in () if networks else cls.roles:
-        channels, out = cls.channels(role, (2,), config)
-        conditions = {"z": config.latent} if role == "generator" else {}
-        if "flow_map" in cls.samplers or (role == "fake" and config.student_steps > 1):
-            conditions = {"second_time": 1}
-        small[role] = MLP(MLPConfig(16, 1, conditions=conditions), (channels,), out)
+        small[role] = network(cls, role, config, shape, classes)
     frozen = {role: Denoiser(small.pop(role), VP(), "v") for role in cls.frozen if role in small}
     frozen = settings.pop("frozen", frozen)
     optim = OptimConfig(name, lr=0.01, clip_norm=clip, weight_decay=0.1)
-    settings = {"shape": (2,), "max_steps": STEPS, "accumulate": accumulate, **settings}
-    return cls(config, networks or small, path, frozen, optim=optim, **settings)
+    settings = {"optim": optim, "max_steps": STEPS, "accumulate": accumulate, **settings}
+    return cls(config, networks or small, path, frozen, shape=shape, classes=classes, **settings)
 
 
 def fit(method, *callbacks, **settings):
@@ -95,7 +64,7 @@ def fit(method, *callbacks, **settings):
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     generator = torch.Generator().manual_seed(0)
     x0, eps = (torch.randn(40, *method.shape, generator=generator) for _ in range(2))
-    data = Rows(x0=x0, eps=eps)
+    data = Rows(x0=x0, eps=eps, label=torch.randint(3, (40,), generator=generator))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = Trainer(
@@ -108,7 +77,7 @@ def fit(method, *callbacks, **settings):
             **settings,
         )
         trainer.fit(method, DataModule(data, BATCH))
-    assert method.batches_done == STEPS
+    assert method.batches_done == method.max_steps
     return [optimizer.state_dict()["state"] for optimizer in trainer.optimizers]
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small import CONFIGS, JUDGED
+from table import TRAINED, class_of, conditions_of, config_of
 
 from gendiff.denoiser import Denoiser
-from gendiff.methods.distribution_matching import DistributionMatching
 from gendiff.networks.dit import DiT, DiTConfig
 from gendiff.networks.unet import UNet, UNetConfig
 from gendiff.networks.uvit import UViT, UViTConfig
@@ -20,7 +19,7 @@ TINY = {
     DiT: DiTConfig(patch=4, width=16, depth=2, heads=2),
     UViT: UViTConfig(patch=4, width=16, depth=3, heads=2),
 }
-CASES = [*CONFIGS.items(), (DistributionMatching, JUDGED)]
+CASES = [case for case in TRAINED if class_of(case).samplers]
 
 
 def backbone(kind, channels, **conditions):
@@ -31,14 +30,12 @@ def backbone(kind, channels, **conditions):
     return network
 
 
-def method_of(cls, config, kind):
+def method_of(case, kind):
     torch.manual_seed(0)
-    cls = cls.variant(config)
-    networks, frozen = {}, {}
+    config = config_of(case, labelled=True)
+    cls, networks, frozen = class_of(case, config), {}, {}
     for role in cls.roles:
-        conditions = {"z": config.latent} if role == "generator" else {}
-        if "flow_map" in cls.samplers or (role == "fake" and config.student_steps > 1):
-            conditions = {"second_time": 1}
+        conditions = conditions_of(cls, role, config)
         network = backbone(kind, cls.channels(role, SHAPE, config), **conditions)
         if role in cls.frozen:
             frozen[role] = Denoiser(network, Linear(), "v")
@@ -48,9 +45,9 @@ def method_of(cls, config, kind):
 
 
 @pytest.mark.parametrize("kind", TINY, ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize(("cls", "config"), CASES, ids=lambda x: getattr(x, "__name__", ""))
-def test_every_method_trains_every_backbone(cls, config, kind):
-    method = method_of(cls, config, kind)
+@pytest.mark.parametrize("case", CASES)
+def test_every_method_trains_every_backbone(case, kind):
+    method = method_of(case, kind)
     x0, eps = torch.randn(2, BATCH, *SHAPE)
     batch = {"x0": x0, "eps": eps, "label": torch.arange(BATCH) % 3}
     for role in method.learning:
@@ -62,8 +59,7 @@ def test_every_method_trains_every_backbone(cls, config, kind):
         loss.backward()
         slopes = [p.grad for p in method.networks[role].parameters()]
         assert all(slope is not None and slope.isfinite().all() for slope in slopes), role
-    sampled = method.sample(
-        2, (method.steps_range(config) or (1, 1))[1], labels=torch.tensor([0, 2])
-    )
+    steps = (method.steps_range(method.config) or (1, 1))[1]
+    sampled = method.sample(2, steps, labels=torch.tensor([0, 2]))
     assert sampled.shape == (2, *SHAPE)
     assert sampled.isfinite().all()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from lightning.pytorch import Callback
-from small import BATCH, STEPS, fit, make
-from test_combinations import Keep, Restore
+from small import BATCH, fit, make
 
 from gendiff.config import compose
 from gendiff.denoiser import Denoiser
@@ -14,14 +13,11 @@ from gendiff.errors import UserError
 from gendiff.methods.diffusion import Diffusion, DiffusionConfig
 from gendiff.methods.flow import SAMPLES, Flow, FlowConfig
 from gendiff.methods.online_reflow import OnlineReflow, OnlineReflowConfig
-from gendiff.methods.pair_distillation import PairDistillation
 from gendiff.methods.reflow import Reflow, ReflowConfig
 from gendiff.networks.mlp import MLP, MLPConfig
 from gendiff.paths import VP, DiscreteLinear, Linear
 from gendiff.seeding import Draws, sample_noise
 from gendiff.straightness import straightness
-
-PAIRED = [Flow, Reflow, OnlineReflow, PairDistillation]
 
 
 class Record(Callback):
@@ -129,20 +125,6 @@ def test_straightness_takes_the_labels_in_turn():
 class Zero(torch.nn.Module):
     def forward(self, x, level, cond):
         return torch.zeros_like(x)
-
-
-@pytest.mark.parametrize("cls", PAIRED)
-def test_a_stopped_run_ends_with_the_same_weights(cls):
-    keep = Keep()
-    whole, losses = trained(cls, keep)
-    resumed = make(cls)
-    resumed.batches_done = 4
-    record = Record()
-    fit(resumed, record, Restore(keep.states[4], 4))
-    assert record.losses == losses[4:]
-    for name, value in whole.state_dict().items():
-        assert value.equal(resumed.state_dict()[name]), name
-    assert len(losses) == STEPS
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import torch
@@ -10,34 +11,14 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from lightning.pytorch import Callback
 from lightning.pytorch.strategies import DDPStrategy
-from small import JUDGED, STEPS, fit, make, poison
+from small import STEPS, fit, make, poison
+from table import TRAINED
 
-from gendiff.methods.consistency import Consistency, ConsistencyConfig
-from gendiff.methods.consistency_training import ConsistencyTraining
-from gendiff.methods.continuous_consistency import (
-    ContinuousConsistency,
-    ContinuousConsistencyTraining,
-)
-from gendiff.methods.denoising_gan import DenoisingGAN, DenoisingGANConfig
-from gendiff.methods.diffusion import Diffusion
-from gendiff.methods.distribution_matching import DistributionMatching
-from gendiff.methods.easy_consistency import EasyConsistency
-from gendiff.methods.flow import Flow
-from gendiff.methods.mean_flow import MeanFlow, MeanFlowConfig
-from gendiff.methods.online_reflow import OnlineReflow
-from gendiff.methods.pair_distillation import PairDistillation
-from gendiff.methods.progressive import Progressive
-from gendiff.methods.reflow import Reflow
-from gendiff.methods.score_identity import ScoreIdentity
-from gendiff.methods.shortcut import Shortcut
-from gendiff.methods.truncated import (
-    Truncated,
-    TruncatedConfig,
-    TruncatedPlus,
-)
+from gendiff.methods.denoising_gan import DenoisingGANConfig
+from gendiff.methods.mean_flow import MeanFlowConfig
+from gendiff.methods.truncated import Truncated, TruncatedConfig
 from gendiff.networks.discriminator import Discriminator, DiscriminatorConfig
 from gendiff.networks.unet import UNet, UNetConfig
-from gendiff.paths import Cosine
 
 
 def images(**settings):
@@ -51,37 +32,35 @@ def images(**settings):
     return make(Truncated, config=config, networks=networks, shape=(1, 8, 8), **settings)
 
 
-def spoilt(cls, role, batches, **settings):
-    method = make(cls, **settings)
+def spoilt(case, role, batches, **settings):
+    method = make(case, **settings)
     poison(method, role, batches)
     return method
 
 
+def plain(case):
+    return lambda: make(case, clip=0.5, accumulate=2)
+
+
 PENALTIES = {"r1_gamma": 0.5, "r2_gamma": 0.5, "gradient_penalty": 0.5, "penalty_every": 3}
-LAGGING = ConsistencyConfig(
-    intervals=8, first_intervals=2, solver="heun", curriculum="cm", target_decay=0.7
-)
+PENALISED = DenoisingGANConfig(latent=2, **PENALTIES)
+FREE = TruncatedConfig(truncation=0.3, r1_gamma=0.0)
+APART = MeanFlowConfig(apart=0.6)
+SPOILT = {
+    "consistency lagging": ("student", {1, 3}, {"accumulate": 2}),
+    "denoising_gan": ("critic", {2, 3}, {"clip": 0.5, "accumulate": 2}),
+    "diffusion": ("student", {1, 5}, {"clip": 0.5, "accumulate": 2}),
+    "distribution_matching judged": ("student", {3, 5}, {}),
+    "shortcut": ("student", {2, 3}, {"accumulate": 4}),
+    "truncated_plus": ("generator", {0, 4}, {"name": "radam"}),
+}
 CASES = {
-    "diffusion-nan": lambda: spoilt(Diffusion, "student", {1, 5}, clip=0.5, accumulate=2),
-    "gan-penalties": lambda: make(DenoisingGAN, config=DenoisingGANConfig(latent=2, **PENALTIES)),
-    "gan-critic-nan": lambda: spoilt(DenoisingGAN, "critic", {2, 3}, clip=0.5, accumulate=2),
-    "mean-flow": lambda: make(MeanFlow, config=MeanFlowConfig(apart=0.6), clip=0.5, accumulate=2),
-    "shortcut-nan": lambda: spoilt(Shortcut, "student", {2, 3}, accumulate=4),
-    "consistency-nan": lambda: spoilt(Consistency, "student", {1, 3}, accumulate=2, config=LAGGING),
-    "consistency-training": lambda: make(ConsistencyTraining),
-    "easy-consistency": lambda: make(EasyConsistency, path=Cosine()),
-    "continuous-consistency": lambda: make(ContinuousConsistency, clip=0.5, accumulate=2),
-    "continuous-training": lambda: make(ContinuousConsistencyTraining),
-    "score-identity": lambda: make(ScoreIdentity, accumulate=2),
-    "matching-nan": lambda: spoilt(DistributionMatching, "student", {3, 5}, config=JUDGED),
-    "progressive": lambda: make(Progressive, path=Cosine()),
-    "flow": lambda: make(Flow, accumulate=2),
-    "reflow": lambda: make(Reflow),
-    "online-reflow": lambda: make(OnlineReflow),
-    "pair-distillation": lambda: make(PairDistillation),
-    "truncated": lambda: make(Truncated, config=TruncatedConfig(truncation=0.3, r1_gamma=0.0)),
-    "truncated-images": lambda: images(accumulate=2),
-    "truncated-plus-nan": lambda: spoilt(TruncatedPlus, "generator", {0, 4}, name="radam"),
+    **{case: plain(case) for case in TRAINED if case not in SPOILT},
+    **{f"{case} nan": partial(spoilt, case, *how[:2], **how[2]) for case, how in SPOILT.items()},
+    "gan penalties": lambda: make("denoising_gan", config=PENALISED),
+    "mean_flow apart": lambda: make("mean_flow", config=APART, accumulate=2),
+    "truncated free": lambda: make("truncated", config=FREE),
+    "truncated images": lambda: images(accumulate=2),
 }
 
 

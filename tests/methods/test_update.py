@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
-from small import CONFIGS, STEPS, fit, make, poison
+from small import STEPS, fit, make, poison
+from table import config_of
 
 from gendiff.checkpoint import Checkpoints
 from gendiff.cli import main
@@ -19,8 +20,6 @@ from gendiff.keeper import finite_losses
 from gendiff.methods import adversarial
 from gendiff.methods.denoising_gan import DenoisingGAN
 from gendiff.methods.diffusion import Diffusion
-from gendiff.methods.mean_flow import MeanFlow
-from gendiff.methods.shortcut import Shortcut
 from gendiff.methods.truncated import Truncated, TruncatedPlus
 
 
@@ -101,8 +100,6 @@ TWO = [
 RUNS = {
     "mixture_diffusion": Diffusion,
     "mixture_denoising_gan": DenoisingGAN,
-    "mixture_mean_flow": MeanFlow,
-    "mixture_shortcut": Shortcut,
     "mixture_truncated_plus": TruncatedPlus,
 }
 
@@ -216,20 +213,6 @@ def test_a_resumed_run_counts_on_and_ends_alike(command, tmp_path):
     assert metrics(done.folder) == metrics(undisturbed)
 
 
-@pytest.mark.parametrize("config", ["mixture_mean_flow", "mixture_shortcut"])
-def test_a_stop_changes_nothing(command, tmp_path, config):
-    def stop(method, role, loss):
-        if method.batches_done == 9:
-            raise UserError("stopped")
-        return loss
-
-    assert command(stop, config=config).code == 2
-    folders = [command(in_batches(), config=config).folder]
-    folders.append(command(in_batches(), config=config, folder=tmp_path / "undisturbed").folder)
-    ours, theirs = (Checkpoints(folder).load(pytest.fail)["state"] for folder in folders)
-    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
-
-
 def test_a_checkpoint_without_counts_goes_on(command):
     spoil = in_batches(*range(6, 12))
     folder = command(spoil, "trainer.skip_limit=3").folder
@@ -257,7 +240,8 @@ def test_another_loss_that_is_not_finite_is_an_error(skipped):
 
 @pytest.mark.parametrize("cls", [DenoisingGAN, Truncated, TruncatedPlus])
 def test_a_critic_can_have_batches_of_its_own(cls):
-    method = make(cls, config=replace(CONFIGS[cls], critic_batches=4))
+    config = replace(config_of(cls.Config.name), critic_batches=4)
+    method = make(cls, config=config)
     states = fit(method)
     for role, state in zip(method.learning, states, strict=True):
         turns = STEPS if role == "critic" else STEPS // 4

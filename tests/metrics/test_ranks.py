@@ -89,7 +89,8 @@ def over_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list
     """What each rank computed, by the name of the shares."""
     folder: Path = tmp_path_factory.mktemp("ranks")
     work(0, 1, str(folder))
-    mp.spawn(work, args=(2, str(folder)), nprocs=2)
+    # fresh processes would import PyTorch again
+    mp.start_processes(work, args=(2, str(folder)), nprocs=2, start_method="fork")
 
     def found(label: str) -> list[dict[str, Figures]]:
         files = [folder / f"{label}{rank}.pt" for rank in range(len(SHARES[label]))]

@@ -163,11 +163,11 @@ ALL = [
 
 
 @pytest.mark.parametrize("sampler", ALL)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_nothing_in_the_loop_asks_the_device(path, sampler, dtype):
+def test_nothing_in_the_loop_asks_the_device(path, sampler):
     """A tensor on the meta device has no numbers that could be asked for."""
     denoiser = Denoiser(torch.nn.Identity(), path, "x0")
     denoiser.network = lambda x, level, cond: x
+    dtype = torch.bfloat16  # the first to give way where two meet
     x = torch.empty(3, 1, 4, 4, device="meta", dtype=dtype)
     out = sampler(denoiser, x, time_grid(path, 12))
     assert (out.device.type, out.dtype, out.shape) == ("meta", dtype, x.shape)

@@ -1,0 +1,151 @@
+"""Flow maps: sampling in any number of steps, learning, and what mean flow and shortcuts refuse."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from exact_maps import STD, UNIT, ExactMap, exact_map, exact_velocity, figures, learn
+from small import make
+from torch import nn
+
+from gendiff.config import compose
+from gendiff.errors import UserError
+from gendiff.methods.flow_map import FlowMap
+from gendiff.methods.mean_flow import MeanFlow, MeanFlowConfig
+from gendiff.paths import Cosine
+from gendiff.pipeline.plan import make_plan
+from gendiff.pipeline.stages import load_pipeline
+from gendiff.samplers import flow_map
+
+named = pytest.mark.parametrize("path", UNIT, ids=lambda path: type(path).__name__)
+
+
+@named
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_the_exact_map_lands_whatever_its_steps(path, steps):
+    denoiser = FlowMap(ExactMap(path, STD), path)
+    x, ends = torch.randn(20, 2, dtype=torch.float64), torch.tensor([path.t_max, 0.0]).double()
+    times = torch.linspace(path.t_max, 0.0, steps + 1, dtype=torch.float64)
+    with torch.no_grad():
+        landed = flow_map(denoiser, x, times)
+    wanted = exact_map(path, x, *(end.expand(20) for end in ends), STD)
+    torch.testing.assert_close(landed, wanted, rtol=0, atol=1e-6)
+    assert denoiser.nfe == steps
+
+
+@named
+def test_without_a_second_time_it_is_a_denoiser(path):
+    """Whose velocity is that at x_t; other samplers can ask it, along other paths too."""
+    denoiser = FlowMap(ExactMap(path, STD), path)
+    x, t = torch.randn(20, 2, dtype=torch.float64), torch.tensor(0.6, dtype=torch.float64)
+    with torch.no_grad():
+        found = denoiser(x, t).velocity
+    torch.testing.assert_close(found, exact_velocity(path, x, t.expand(20), STD))
+    method = make(MeanFlow, networks={"student": ExactMap(path, STD)}, path=path)
+    noise = method.sample(50, 1, seed=3, sampler="flow_map", role="student")
+    for sampler in ("heun", "dpmpp_2m@cosine.log_snr"):
+        out = method.sample(50, 60, seed=3, sampler=sampler, role="student")
+        torch.testing.assert_close(out, noise, rtol=0, atol=0.03)
+
+
+def test_levels_are_told_as_small_as_asked():
+    """Both, to the loss and to the sampler."""
+    told = []
+
+    class Told(nn.Module):
+        def forward(self, x, level, cond):
+            told.append((level[0].item(), cond["second_time"][0].item()))
+            return torch.zeros_like(x)
+
+    config = MeanFlowConfig(time_scale=0.1)
+    method = make(MeanFlow, config=config, networks={"student": Told()}, path=Cosine())
+    method.student.mean_velocity(torch.zeros(1, 2), torch.tensor([0.8]), torch.tensor([0.4]), {})
+    method.student(torch.zeros(1, 2), torch.tensor(0.8))
+    method.sample(1, 2)
+    wanted = [(0.08, 0.04), (0.08, 0.08), (0.1, 0.05), (0.05, 0.0)]
+    assert [level for pair in told for level in pair] == pytest.approx(
+        [level for pair in wanted for level in pair], abs=1e-6
+    )
+
+
+def test_it_learns_the_mixtures_map():
+    """True samples are 0.001 apart in energy, points of the data 1.1; the mean of the data, where
+    one step of the velocity leads, is 0.8 from where the exact map does.
+    """
+    settings = {"times_mean": 0.0, "times_std": 2.0, "weight_power": 0.0, "time_scale": 0.03}
+    method = learn(300, name="mean_flow", **settings)
+    energy, error = figures(method, 1)
+    assert energy < 0.06
+    assert error < 0.4
+    assert error < 0.5 * figures(method, 1, "ddim")[1]
+
+
+# ---- what is refused, and what fits --------------------------------------------------------------
+
+
+RAW = {
+    "data": {"name": "mixture"},
+    "networks": {"student": {"name": "mlp", "width": 8, "conditions": {"second_time": 1}}},
+    "path": {"name": "linear"},
+    "method": {"name": "mean_flow"},
+}
+
+
+@pytest.mark.parametrize("name", ["mean_flow", "mean_flow_distillation", "shortcut"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": {"prediction": "v"}}, "method.prediction: v; a flow map predicts the veloc"),
+        ({"path": {"name": "discrete_linear"}}, "method.prediction: velocity does not fit Discre"),
+        ({"networks": {"student": {"name": "mlp"}}}, "networks.student.conditions.second_time: mi"),
+        ({"evaluation": {"samplers": ["flow_map@vp"], "steps": [2]}}, "own path alone"),
+        ({"evaluation": {"samplers": ["posterior"], "steps": [2]}}, "'posterior' does not fit"),
+    ],
+)
+def test_no_flow_map_without_what_it_needs(name, change, message):
+    method = {"name": name, **change.get("method", {})}
+    with pytest.raises(UserError) as refused:
+        compose({**RAW, **change, "method": method}, "x")
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ({"apart": 1.5}, "method.apart: 1.5 must be in"),
+        ({"weight_power": -1}, "method.weight_power: -1.0 must be in"),
+        ({"weight_offset": 0}, "method.weight_offset: 0.0 must be positive"),
+        ({"times_std": 0}, "method.times_std: 0.0 must be positive"),
+        ({"times_mean": float("inf")}, "method.times_mean: inf must be finite"),
+        ({"kappa": 1.5}, "method.kappa: 1.5 must be in"),
+        ({"time_scale": 0}, "method.time_scale: 0.0 must be positive"),
+        ({"omega": 0}, "method.omega: 0.0 must be positive"),
+        ({"omega": 2}, "networks.student.conditions.label: missing"),
+        ({"name": "mean_flow_distillation", "kappa": 0.5}, "method.kappa: 0.5; a teacher guides"),
+    ],
+)
+def test_impossible_settings_are_refused(method, message):
+    with pytest.raises(UserError) as refused:
+        compose({**RAW, "method": {**RAW["method"], **method}}, "x")
+    assert message in str(refused.value)
+
+
+def test_a_flow_stage_can_seed_it(tmp_path):
+    """The second time's embedding being new; the teacher's role is there too."""
+    stages = """
+stages:
+  flow:
+    config: mixture_diffusion
+    path: {name: linear}
+    method: {prediction: velocity}
+  mean:
+    config: mixture_mean_flow
+    method: {name: mean_flow_distillation}
+    init:
+      student: {from: flow.ema, new: ["conditioning.conditions.second_time.*"]}
+      teacher: flow.ema
+"""
+    (tmp_path / "seeded.yaml").write_text(stages)
+    plan = make_plan(load_pipeline(str(tmp_path / "seeded.yaml"), []), tmp_path)
+    assert [step.state for step in plan] == ["missing", "missing"]
