@@ -27,3 +27,8 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     if near:
         return f" Did you mean {near[0]!r}?"
     return f" Allowed: {', '.join(allowed)}." if allowed else ""
+
+
+def printable(text: str) -> str:
+    """Text whose control characters, which a terminal might obey, are written out."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

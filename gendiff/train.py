@@ -7,7 +7,7 @@ import platform
 import subprocess
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -115,7 +115,9 @@ def begin(job: Job) -> None:
     """Write ``config.yaml`` and, last, ``stage.json``: the stage has begun."""
     write_text(job.folder / "config.yaml", to_yaml(job.run))
     if not (job.folder / "stage.json").is_file():
-        write_json(job.folder / "stage.json", {**job.record, "provenance": provenance()})
+        settled = {"settled": asdict(job.run.method)}
+        record = {**job.record, **settled, "provenance": provenance()}
+        write_json(job.folder / "stage.json", record)
 
 
 def provenance() -> dict[str, Any]:

@@ -11,7 +11,14 @@ from typing import Any
 from gendiff.build import check_done, read_run
 from gendiff.config import RunConfig, check
 from gendiff.errors import UserError
-from gendiff.evaluation.entries import Entry, Marks, metrics_of, points_of, read_entries
+from gendiff.evaluation.entries import (
+    Entry,
+    Marks,
+    metrics_of,
+    points_of,
+    read_entries,
+    write_entries,
+)
 from gendiff.evaluation.reference import Reference, describe, digest_of
 from gendiff.evaluation.stage import check_points, evaluate_stage
 from gendiff.model import load
@@ -21,7 +28,7 @@ from gendiff.ranks import Ranks
 from gendiff.report.curve import draw_curve
 from gendiff.report.figures import main_distance
 from gendiff.report.table import markdown_table, show_table
-from gendiff.storage import lock, write_json, write_text
+from gendiff.storage import lock, write_text
 from gendiff.train import device_of
 
 
@@ -49,7 +56,7 @@ def judge_evaluator(run: RunConfig, folder: Path) -> None:
         "class_accuracy": None if hits is None else float(hits.double().mean()),
         "reference": mark,
     }
-    write_json(path, [entry])
+    write_entries(path, [entry])
 
 
 def evaluate_models(
