@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gendiff import registry
@@ -120,6 +120,10 @@ def compose(raw: Mapping[str, Any], where: str) -> RunConfig:
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
         raise UserError(f"{where}: {key}{one_line(error)}") from None
+    except TypeError:  # OmegaConf's, which names no key
+        raise UserError(
+            f"{where}: {_unlike(schema, rest)}: a list or a mapping, not both."
+        ) from None
     run = RunConfig(**values)
     check(run, where)
     return run
@@ -271,6 +275,20 @@ def to_plain(run: RunConfig) -> dict[str, Any]:
 def to_yaml(run: RunConfig) -> str:
     """The text of ``config.yaml``."""
     return OmegaConf.to_yaml(OmegaConf.create(to_plain(run)))
+
+
+def _unlike(schema: Mapping[Any, Any], given: Mapping[Any, Any]) -> str:
+    """The key of a list that a mapping is given for, or the reverse."""
+    for key, value in given.items():
+        node = schema.get(key) if isinstance(schema, Mapping | DictConfig) else None
+        if isinstance(node, ListConfig) and isinstance(value, Mapping):
+            return str(key)
+        if isinstance(node, Mapping | DictConfig):
+            if isinstance(value, list):
+                return str(key)
+            if isinstance(value, Mapping) and (inner := _unlike(node, value)):
+                return f"{key}.{inner}"
+    return ""
 
 
 def _named(section: Any, kind: str, where: str) -> Any:

@@ -43,7 +43,7 @@ CONFIGS: dict[str, Any] = {
         "networks": {"student": MLP},
         "path": {"name": "cosine"},
         "method": {"name": "progressive", "student_steps": 4},
-        "evaluation": {"steps": [4], "samplers": ["ddim"], "draws": 1},
+        "evaluation": {"steps": [2], "samplers": ["ddim"], "draws": 1},
     },
     "pairs": {"data": DATA, "networks": {}, "method": {"name": "pairs", "count": 64}},
     "gan": {
@@ -52,7 +52,7 @@ CONFIGS: dict[str, Any] = {
             "generator": {**MLP, "conditions": {"label": 3, "z": 4}},
             "critic": {"name": "mlp"},
         },
-        "path": {"name": "discrete_linear", "steps": 20},
+        "path": {"name": "vp"},
         "method": {"name": "denoising_gan", "latent": 4},
     },
 }
@@ -122,6 +122,38 @@ def mutate_tree(tree: Any, choose: random.Random) -> None:
     if kind == 0:
         del holder[last]
     elif kind == 1 and isinstance(holder, dict):
+        odd = choose.choice(["nmae", "", 3, None, f"{last}s", str(last)[:-1], "_target_", "a.b"])
+        holder[odd] = holder.pop(last)
+    elif kind == 2:
+        holder[last] = [copy.deepcopy(value)] * choose.choice([1, 2, 40])
+    elif kind == 3:
+        holder[last] = {"name": copy.deepcopy(value)}
+    elif kind == 4:
+        holder[last] = str(value)
+    elif kind == 5 and isinstance(value, int | float):
+        holder[last] = value * choose.choice([-1, 0, 0.5, 3, 10**9, 10**18])
+    elif kind == 6:  # another part of the tree, e.g. a config in place of an init
+        other = tree
+        for key in choose.choice(places):
+            other = other[key]
+        holder[last] = copy.deepcopy(other)
+    else:
+        holder[last] = copy.deepcopy(choose.choice(ODD))
+
+
+def mutate_text(text: str, choose: random.Random) -> bytes:
+    """Cut, doubled or sprinkled with odd characters or bytes."""
+    kind, data = choose.randrange(5), text.encode()
+    at = choose.randrange(len(data))
+    if kind == 0:
+        return data[:at]
+    if kind == 1:
+        lines = text.split("\n")
+        lines.insert(choose.randrange(len(lines)), choose.choice(lines))
+        return "\n".join(lines).encode()
+    if kind == 2:
+        return data[:at] + bytes(choose.randrange(256) for _ in range(4)) + data[at:]
+    if kind == 3:
         odds = ("\t", "\x00", "\x85", "\u2028", "\ufeff", ": ", "- ", "[", "}", "&a ", "*a")
         odd = choose.choice(odds)
         return data[:at] + odd.encode() + data[at:]
