@@ -1,6 +1,6 @@
 """Mutated stages files, configs and overrides: each ends in exit code 0, or 2 and a line or two.
 
-    python tools/fuzz.py 2000 [--seed 0] [--processes 20]
+    python tools/fuzz.py 2000 [--first 0] [--processes 20]
 
 reads each by `gendiff status` in this process, and some more by real ones. A case is a function of
 its number alone, so that one that fails can be made again: `--first NUMBER 1`. Prints what failed,
@@ -176,24 +176,28 @@ def override(choose: random.Random) -> str:
     return f"{choose.choice(keys)}={text.removesuffix('...' + chr(10)).strip()}"
 
 
+def write_files(folder: Path, target: str, changed: dict[str, bytes]) -> list[str]:
+    """The stages file and the configs, some of them changed, and the command that reads one."""
+    for name, tree in {"stages": STAGES, **CONFIGS}.items():
+        text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).encode()
+        (folder / f"{name}.yaml").write_bytes(changed.get(name, text))
+    return ["status", str(folder / f"{target}.yaml"), "--dir", str(folder / "run")]
+
+
 def write_case(folder: Path, number: int) -> list[str]:
     """Files of a case, and the words of the command that reads them."""
     choose = random.Random(number)
-    trees = {"stages": copy.deepcopy(STAGES), **copy.deepcopy(CONFIGS)}
     target = "stages" if choose.random() < 0.6 else choose.choice(["plain", "gan"])
     victim = choose.choice([target, *CONFIGS]) if target == "stages" else target
-    texts: dict[str, bytes] = {}
+    tree = copy.deepcopy(STAGES if victim == "stages" else CONFIGS[victim])
     kind = choose.randrange(10)
     for _ in range(choose.choice([1, 1, 1, 2, 5]) if kind < 6 else 0):
-        mutate_tree(trees[victim], choose)
-    for name, tree in trees.items():
-        texts[name] = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).encode()
+        mutate_tree(tree, choose)
+    data = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).encode()
     if kind in (6, 7):
-        texts[victim] = mutate_text(texts[victim].decode(), choose)
+        data = mutate_text(data.decode(), choose)
     words = [override(choose) for _ in range(choose.randint(1, 3))] if kind >= 8 else []
-    for name, data in texts.items():
-        (folder / f"{name}.yaml").write_bytes(data)
-    return ["status", str(folder / f"{target}.yaml"), *words, "--dir", str(folder / "run")]
+    return [*write_files(folder, target, {victim: data}), *words]
 
 
 def verdict(code: Any, err: str) -> str:
@@ -243,7 +247,7 @@ def fuzz(first: int, count: int, say: Any = print) -> tuple[dict[int, int], list
         codes[code] = codes.get(code, 0) + 1
         if wrong:
             failed.append(number)
-            say(f"case {number}: {wrong}: {' '.join(words[1:-2])[-300:]}\n{err[-1500:]}")
+            say(f"case {number}: {wrong}: {' '.join(words[4:])[-300:]}\n{err[-1500:]}")
     return codes, failed
 
 
@@ -255,7 +259,7 @@ def main() -> int:
     asked = parser.parse_args()
     signal.signal(signal.SIGPROF, too_long)
     with tempfile.TemporaryDirectory() as name:  # imports are no part of the memory allowed
-        in_process(write_case(Path(name), 0), 0)
+        in_process(write_files(Path(name), "stages", {}), 0)
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, resource.RLIM_INFINITY))
     begun = time.process_time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -43,8 +44,8 @@ def save_samples(x: Tensor, path: Path, classes: int) -> None:
             write_atomic(path, lambda file: save_grid(x, file, columns(len(x), classes)))
         else:
             for number, sample in enumerate(x):
-                one = sample[None]
-                write_atomic(path / f"{number:06d}.png", lambda file, x=one: save_grid(x, file, 1))
+                write = partial(save_grid, sample[None], columns=1)
+                write_atomic(path / f"{number:06d}.png", write)
 
 
 def columns(n: int, classes: int) -> int:

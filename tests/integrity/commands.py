@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,11 @@ def command(*words):
     """Exit code, and what went to standard output and error, of a command in this process."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main([str(word) for word in words])
+        try:
+            code = main([str(word) for word in words])
+        except Exception:
+            code = 1
+            traceback.print_exc()
     return code, out.getvalue(), err.getvalue()
 
 
@@ -33,6 +38,8 @@ def results(folder):
     found = {}
     for path in sorted(folder.glob("*/*/**/*")) + sorted(folder.glob("*/*")):
         name = str(path.relative_to(folder))
+        if not path.is_file():
+            continue
         if path.suffix == ".safetensors" or "/products/" in name:
             found[name] = sha256(path)
         elif path.name == "evaluation.json":
