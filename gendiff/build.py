@@ -71,7 +71,7 @@ def check_done(folder: Path) -> dict[str, Any]:
         UserError: the stage is not finished.
     """
     if not (folder / "done.json").is_file():
-        raise UserError(f"{folder}: not a finished stage.{_stages_in(folder)}")
+        raise UserError(f"{folder}: not a finished stage (no done.json).{_stages_in(folder)}")
     done = read_json(folder / "done.json")
     digests = done.get("digests") if isinstance(done, dict) else None
     if not isinstance(digests, dict) or not all(isinstance(d, str) for d in digests.values()):

@@ -121,9 +121,10 @@ def compose(raw: Mapping[str, Any], where: str) -> RunConfig:
         key = f"{error.full_key}: " if error.full_key else ""
         raise UserError(f"{where}: {key}{one_line(error)}") from None
     except TypeError:  # OmegaConf's, which names no key
-        raise UserError(
-            f"{where}: {_unlike(schema, rest)}: a list or a mapping, not both."
-        ) from None
+        key = _unlike(schema, rest)
+        raise UserError(f"{where}: {key}: a list for a mapping, or the reverse.") from None
+    except OverflowError as error:  # an infinite number for an integer
+        raise UserError(f"{where}: {one_line(error)}.") from None
     run = RunConfig(**values)
     check(run, where)
     return run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,20 @@ def read_saved(path: Path) -> Any:
         if packed or sum(record.file_size for record in records) > path.stat().st_size:
             raise ValueError("a compressed archive, which torch.save does not write")
     with warnings.catch_warnings(action="ignore"):  # of odd but readable files
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    most = path.stat().st_size
+    if any(tensor.untyped_storage().nbytes() > most for tensor in tensors_in(state)):
+        raise ValueError("a tensor claims more bytes than the file has")
+    return state
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors in nested mappings and lists."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(inner)
 
 
 def differences(

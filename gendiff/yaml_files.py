@@ -39,6 +39,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file.") from None
     try:
+        check_depth(text)
         value = OmegaConf.create(text) if text.strip() else None
     except AssertionError:  # OmegaConf, of a lone number
         value = None
@@ -63,6 +64,7 @@ def read_overrides(words: list[str]) -> dict[str, Any]:
         if key.count(".") + key.count("[") > DEPTH:
             raise UserError(f"overrides: {shown(key)}: nested too deeply.")
         try:
+            check_depth(word.partition("=")[2])
             over.merge_with_dotlist([word])
         except RecursionError:
             raise UserError(f"overrides: {shown(key)}: nested too deeply.") from None
@@ -75,6 +77,21 @@ def read_overrides(words: list[str]) -> dict[str, Any]:
     value = OmegaConf.to_container(over, resolve=False)
     assert isinstance(value, dict)
     return _plain(_none_words(value), "overrides")
+
+
+def check_depth(text: str) -> None:
+    """Count how deep mappings and lists lie, by a parser that does not call itself.
+
+    Raises:
+        ValueError: deeper than `DEPTH`.
+        YAMLError: the text is no YAML.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH:
+            raise ValueError("nested too deeply")
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -186,7 +186,7 @@ class PairStore(Dataset[Batch]):
             path = self.folder / shard_name(shard)
             try:
                 records = npy.open_memmap(path, mode="r")
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RecursionError, MemoryError) as error:
                 raise UserError(f"{path}: cannot be read ({error}).") from None
             fits = records.dtype.descr == self.layout.descr
             if not fits or records.shape != (len(self.layout.span(shard)),):

@@ -131,8 +131,8 @@ def inspect(stage: Stage, folder: Path, plan: dict[str, Step]) -> Step:
             return step("resumable")
         newest = Checkpoints(folder).newest()
         if newest is None:
-            what = "manifest.json is missing" if not saved else "holds no whole checkpoint"
-            return step("damaged", why=[f"{folder / 'checkpoints'}: {what}"])
+            what = "lists no whole checkpoint" if saved else "is missing"
+            return step("damaged", why=[f"{Checkpoints(folder).manifest} {what}"])
         return step("resumable", newest)
     except UserError as error:
         return step("damaged", why=[str(error)])

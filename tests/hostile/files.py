@@ -64,34 +64,33 @@ YAML = {
     "tuple": "data: !!python/tuple [1, 2]",
     "binary": "data: !!binary aGVsbG8=",
     "date": "seed: 2026-01-01",
-    "set": "data: !!set {{a, b}}",
-    "environment": CONFIG + "seed: '${{oc.env:HOME}}'",
-    "environment in a key": CONFIG + "'${{oc.env:HOME}}': 1",
-    "import by resolver": CONFIG + "seed: '${{oc.coerce:os.mkdir,x}}'",
+    "set": "data: !!set {a, b}",
+    "environment": CONFIG + "seed: '${oc.env:HOME}'",
+    "environment in a key": CONFIG + "'${oc.env:HOME}': 1",
+    "import by resolver": CONFIG + "seed: '${oc.coerce:os.mkdir,x}'",
     "target": CONFIG.replace("width: 8", "_target_: os.mkdir"),
     "laughs": LAUGHS,
-    "merged laughs": LAUGHS + "b: {{<<: {{c: *a9}}}}",
+    "merged laughs": LAUGHS + "b: {<<: {c: *a9}}",
     "recursive": "data: &a [*a]",
     "deep list": "data: " + "[" * 50000,
-    "deep mapping": "data: " + "{{a: " * 5000,
+    "deep mapping": "data: " + "{a: " * 5000,
     "deep lines": "\n".join(" " * i + "a:" for i in range(2000)),
     "duplicate key": CONFIG + "seed: 1\nseed: 2",
     "long number": CONFIG + "seed: " + "9" * 5000,
-    "nan": CONFIG + "optim: {{lr: .nan}}",
-    "infinite": CONFIG + "trainer: {{max_steps: .inf}}",
-    "far too many": CONFIG + f"trainer: {{{{max_steps: {10**400}}}}}",
+    "nan": CONFIG + "optim: {lr: .nan}",
+    "infinite": CONFIG + "trainer: {max_steps: .inf}",
     "no text": "\x00\x01\x02",
     "terminal": CONFIG + '"\\e[2Jx": 1',
-    "password": CONFIG + "logging: {{project: 'https://me:hunter2@host/x'}}",
-    "key": CONFIG + "logging: {{project: 'x-{secret}'}}",
-    "stage out of place": "stages: {{../../x: {{config: mixture_diffusion}}}}",
-    "device": "stages: {{x: {{config: /dev/zero}}}}",
-    "endless chain": "stages: {{x: {{config: mixture_diffusion, chain: {{key: ../../x,"
-    " values: [1], carry: {{}}}}}}}}",
+    "password": CONFIG + "logging: {project: 'https://me:hunter2@host/x'}",
+    "key": CONFIG + "logging: {project: 'x-{secret}'}",
+    "stage out of place": "stages: {../../x: {config: mixture_diffusion}}",
+    "device": "stages: {x: {config: /dev/zero}}",
+    "endless chain": "stages: {x: {config: mixture_diffusion, chain: {key: ../../x,"
+    " values: [1], carry: {}}}}",
 }
 WORDS = {
     "apply": "data=!!python/object/apply:os.mkdir ['{canary}']",
-    "environment": "seed=${{oc.env:HOME}}",
+    "environment": "seed=${oc.env:HOME}",
     "target": "networks.student._target_=os.mkdir",
     "deep key": "a" + ".a" * 5000 + "=1",
     "deep value": "seed=" + "[" * 50000,
@@ -101,6 +100,10 @@ WORDS = {
     "terminal": "\x1b[2J=1",
     "surrogate": "seed=\udcff",
 }
+
+
+def filled(text, canary, secret):
+    return text.replace("{canary}", str(canary)).replace("{secret}", secret)
 
 
 def yaml_file(text, folder):
@@ -156,8 +159,15 @@ def packed(content: bytes) -> bytes:
 
 
 def claiming(content: bytes) -> bytes:
-    """A torch archive whose pickle says that its storage of 7 values has a terabyte."""
-    return content.replace(b"K\x07", b"\x8a\x06" + HUGE.to_bytes(6, "little"))
+    """What torch.save wrote, but its pickle says that a storage of 7 values has a terabyte."""
+    wider = (b"K\x07", b"\x8a\x06" + HUGE.to_bytes(6, "little"))
+    if not content.startswith(b"PK"):
+        return content.replace(*wider)
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(out, "w") as new:
+        for record in old.infolist():
+            new.writestr(record.filename, old.read(record).replace(*wider))
+    return out.getvalue()
 
 
 WEIGHTS = {
@@ -271,12 +281,12 @@ def hostile_shard(kind, folder, canary):
 # ---- data ----------------------------------------------------------------------------------------
 
 
-def png(width, height, more=b""):
-    def chunk(name, data):
-        return (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        )
+def chunk(name, data):
+    crc = struct.pack(">I", zlib.crc32(name + data))
+    return struct.pack(">I", len(data)) + name + data + crc
 
+
+def png(width, height, more=b""):
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + more + chunk(b"IDAT", zlib.compress(bytes(9999)))
 
@@ -339,7 +349,7 @@ DATA = {
     "PNG of 3.6 gigapixels": lambda f: image(png(60000, 60000), f),
     "PNG wider than all": lambda f: image(png(2**31 - 1, 2**31 - 1), f),
     "PNG with a long text": lambda f: image(
-        png(9, 9, b"\0\0\0\x0azTXta\0\0" + b"x" * 7 + bytes(4)), f
+        png(9, 9, chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(8 * 10**7), 1))), f
     ),
     "PostScript": lambda f: image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", f),
     "link to a device": image_link,

@@ -94,7 +94,7 @@ def refuse(call):
 
 @pytest.mark.parametrize("kind", files.YAML)
 def test_yaml(refused, tmp_path, canary, kind):
-    text = files.YAML[kind].format(canary=canary, secret=SECRET)
+    text = files.filled(files.YAML[kind], canary, SECRET)
     assert "x.yaml" in refused(files.yaml_file(text, tmp_path)) or kind not in ("apply", "laughs")
 
 
@@ -105,7 +105,7 @@ def test_no_yaml(refused, tmp_path, kind):
 
 @pytest.mark.parametrize("kind", files.WORDS)
 def test_overrides(refused, trained, canary, kind):
-    word = files.WORDS[kind].format(canary=canary, secret=SECRET)
+    word = files.filled(files.WORDS[kind], canary, SECRET)
     refused(["status", trained / "small.yaml", word])
 
 
