@@ -22,8 +22,8 @@ class Interrupted(BaseException):
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """``' Did you mean 'x'?'`` for a near miss, else the list of what is allowed."""
-    allowed = sorted(allowed)
-    near = difflib.get_close_matches(word, allowed, n=1)
+    allowed = sorted(map(str, allowed))
+    near = difflib.get_close_matches(str(word), allowed, n=1)  # YAML has numbers for keys too
     if near:
         return f" Did you mean {near[0]!r}?"
     return f" Allowed: {', '.join(allowed)}." if allowed else ""

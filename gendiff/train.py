@@ -184,9 +184,7 @@ def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str) ->
         checkpoints.save({"batches_done": 0, "state": method.state_dict(), "optimizers": []}, 0)
     else:
         try:
-            method.load_state_dict(
-                {"skipped": method.skipped, **state["state"]}
-            )  # not counted once
+            method.load_state_dict({"skipped": method.skipped, **state["state"]})
         except (KeyError, TypeError, RuntimeError) as error:
             what = f"its newest checkpoint is not this stage's ({one_line(error)})"
             raise UserError(f"{checkpoints.folder}: {what}.") from None
