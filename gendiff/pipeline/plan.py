@@ -113,8 +113,8 @@ def inspect(stage: Stage, folder: Path, plan: dict[str, Step]) -> Step:
         old = read_json(folder / "stage.json")
         if old["fingerprint"] != record["fingerprint"]:
             if old["stage"] != stage.name:
-                why = f"{folder / 'stage.json'} is of stage {old['stage']!r}"
-                return step("damaged", why=[why])
+                whose = f"{folder / 'stage.json'} is of stage {old['stage']!r}"
+                return step("damaged", why=[whose])
             return step("stale", why=changes(_compared(old), _compared(record)))
         moved = [role for role, was in old["init"].items() if _moved(stage, folder, role, was)]
         if moved:

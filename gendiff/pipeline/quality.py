@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from gendiff.build import check_done, read_run
+from gendiff.build import check_done, finished
 from gendiff.config import RunConfig, check
 from gendiff.errors import UserError
 from gendiff.evaluation.entries import (
@@ -79,7 +79,7 @@ def evaluate_models(
     stages = [folder.name for folder in folders]
     alike = {name for name in stages if stages.count(name) > 1}
     for folder in folders:
-        run = read_run(folder)
+        run, _ = finished(folder)
         if not run.method_class.samplers:
             raise UserError(f"{folder}: a {run.method.name} stage makes no samples to evaluate.")
         given = {key: value for key, value in asked.items() if value is not None}
