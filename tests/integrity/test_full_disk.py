@@ -46,7 +46,7 @@ def check_refused(folder, code, err, why):
     "file",
     [
         "teacher/config.yaml",
-        "teacher/checkpoints/step-000000002.ckpt",
+        "teacher/checkpoints/step-000000004.ckpt",
         "teacher/samples/ddim-2.png",
     ],
 )
