@@ -176,6 +176,8 @@ def check(run: RunConfig, where: str) -> None:
         "evaluation.steps": (min(run.evaluation.steps, default=1), 1),
     }
     for key, (value, low) in least.items():
+        if not isinstance(value, int):  # OmegaConf lets mappings into lists of numbers
+            raise UserError(f"{where}: {key}: must hold integers.")
         if value < low:
             raise UserError(f"{where}: {key}: {value} is too small; at least {low}.")
     if run.hardware.devices > 1:
