@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +71,17 @@ def check_done(folder: Path) -> dict[str, Any]:
         UserError: the stage is not finished.
     """
     if not (folder / "done.json").is_file():
-        raise UserError(f"{folder}: not a finished stage.{_stages_in(folder)}")
+        raise UserError(f"{folder}: not a finished stage (no done.json).{_stages_in(folder)}")
     done = read_json(folder / "done.json")
-    if not isinstance(done, dict) or not isinstance(done.get("digests"), dict):
+    digests = done.get("digests") if isinstance(done, dict) else None
+    if not isinstance(digests, dict) or not all(isinstance(d, str) for d in digests.values()):
         raise UserError(f"{folder / 'done.json'}: damaged, it holds no digests.")
     return done
 
 
-def check_file(folder: Path, name: str, done: Mapping[str, Any]) -> Path:
+def check_file(
+    folder: Path, name: str, done: Mapping[str, Any], digest: Callable[[Path], str] = sha256
+) -> Path:
     """A file of a finished stage, its digest checked.
 
     Raises:
@@ -90,7 +93,7 @@ def check_file(folder: Path, name: str, done: Mapping[str, Any]) -> Path:
         raise UserError(f"{folder}: has no {word!r}.{did_you_mean(word, known)}")
     if not path.is_file():
         raise UserError(f"{path}: missing; the stage had written it.")
-    if sha256(path) != done["digests"][name]:
+    if digest(path) != done["digests"][name]:
         raise UserError(f"{path}: damaged, its digest is not the one recorded in done.json.")
     return path
 

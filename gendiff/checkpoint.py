@@ -7,7 +7,6 @@ counts optimizer steps. All that is needed is the method's state, the optimizers
 from __future__ import annotations
 
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,13 @@ import torch
 
 from gendiff.errors import UserError
 from gendiff.storage import read_json, sha256, write_atomic, write_json
+from gendiff.weights import read_saved
 
 KEEP = 2
+
+
+def file_name(batches_done: int) -> str:
+    return f"step-{batches_done:09d}.ckpt"
 
 
 class Checkpoints:
@@ -37,7 +41,11 @@ class Checkpoints:
         entries = read_json(self.manifest)
         keys = {"file", "sha256", "batches_done"}
         if not isinstance(entries, list) or any(
-            not isinstance(e, dict) or not keys <= set(e) for e in entries
+            not isinstance(e, dict)
+            or not keys <= set(e)
+            or type(e["batches_done"]) is not int
+            or e["file"] != file_name(e["batches_done"])
+            for e in entries
         ):
             raise UserError(f"{self.manifest}: damaged, not a list of checkpoints.")
         return entries
@@ -51,7 +59,7 @@ class Checkpoints:
 
     def save(self, state: dict[str, Any], batches_done: int) -> None:
         """Write a generation, list it, then drop those beyond the last two."""
-        name = f"step-{batches_done:09d}.ckpt"
+        name = file_name(batches_done)
         buffer = io.BytesIO()  # torch.save hides an OSError of a file it writes to
         torch.save(state, buffer)
         digest = write_atomic(self.folder / name, lambda file: file.write(buffer.getbuffer()))
@@ -75,10 +83,7 @@ class Checkpoints:
         for entry in self.listed():
             path = self.folder / entry["file"]
             if self._whole(entry):
-                try:
-                    return torch.load(path, map_location="cpu", weights_only=True)
-                except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-                    raise UserError(f"{path}: cannot be read ({error}).") from None
+                return read_checkpoint(path, int(entry["batches_done"]))
             if path.exists():
                 path.replace(path.with_suffix(".damaged"))
                 warn(f"{path}: damaged, kept aside as {path.stem}.damaged; trying an older one.")
@@ -87,3 +92,19 @@ class Checkpoints:
     def _whole(self, entry: dict[str, Any]) -> bool:
         path = self.folder / entry["file"]
         return path.is_file() and sha256(path) == entry["sha256"]
+
+
+def read_checkpoint(path: Path, batches_done: int) -> dict[str, Any]:
+    """A checkpoint's state: tensors and plain values; no code is run.
+
+    Raises:
+        UserError: it cannot be read, or is none of that step.
+    """
+    try:
+        state = read_saved(path)
+    except Exception as error:  # bytes of any kind end in errors of any kind
+        why = " ".join(str(error).split())[:160] or type(error).__name__
+        raise UserError(f"{path}: cannot be read ({why}).") from None
+    if not isinstance(state, dict) or state.get("batches_done") != batches_done:
+        raise UserError(f"{path}: is no checkpoint of step {batches_done}.")
+    return state

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gendiff.errors import Interrupted, UserError, did_you_mean
+from gendiff.errors import Interrupted, UserError, did_you_mean, printable
 from gendiff.signals import Stop
 
 KINDS = (
@@ -227,7 +227,7 @@ def main(words: Sequence[str] | None = None) -> int:
         args = parse(words)
         args.call(args)
     except UserError as error:
-        print(f"gendiff: {error}", file=sys.stderr)
+        print(f"gendiff: {printable(str(error))}", file=sys.stderr)
         return 2
     except (Interrupted, KeyboardInterrupt) as error:
         print(f"gendiff: {str(error) or 'interrupted'}; run again to go on.", file=sys.stderr)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gendiff import registry
@@ -121,6 +121,11 @@ def compose(raw: Mapping[str, Any], where: str) -> RunConfig:
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
         raise UserError(f"{where}: {key}{one_line(error)}") from None
+    except TypeError:  # OmegaConf's, which names no key
+        key = _unlike(schema, rest)
+        raise UserError(f"{where}: {key}: a list for a mapping, or the reverse.") from None
+    except OverflowError as error:  # an infinite number for an integer
+        raise UserError(f"{where}: {one_line(error)}.") from None
     run = RunConfig(**values)
     check(run, where)
     return run
@@ -160,6 +165,9 @@ def check(run: RunConfig, where: str) -> None:
         section, _, name = key.partition(".")
         value = getattr(getattr(run, section), name)
         for number in value if isinstance(value, list) else [value]:
+            if number is not None and not isinstance(number, int | float):
+                # OmegaConf lets mappings into lists of numbers
+                raise UserError(f"{where}: {key}: must hold integers.")
             if number is not None and not low <= number <= high:
                 fault = f"small; at least {low}" if number < low else f"large; at most {high}"
                 raise UserError(f"{where}: {key}: {number} is too {fault}.")
@@ -279,6 +287,20 @@ def to_plain(run: RunConfig) -> dict[str, Any]:
 def to_yaml(run: RunConfig) -> str:
     """The text of ``config.yaml``."""
     return OmegaConf.to_yaml(OmegaConf.create(to_plain(run)))
+
+
+def _unlike(schema: Mapping[Any, Any], given: Mapping[Any, Any]) -> str:
+    """The key of a list that a mapping is given for, or the reverse."""
+    for key, value in given.items():
+        node = schema.get(key) if isinstance(schema, Mapping | DictConfig) else None
+        if isinstance(node, ListConfig) and isinstance(value, Mapping):
+            return str(key)
+        if isinstance(node, Mapping | DictConfig):
+            if isinstance(value, list):
+                return str(key)
+            if isinstance(value, Mapping) and (inner := _unlike(node, value)):
+                return f"{key}.{inner}"
+    return ""
 
 
 def _named(section: Any, kind: str, where: str) -> Any:

@@ -34,8 +34,13 @@ def check_count(key: str, count: int, least: int, most: int) -> None:
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """``' Did you mean 'x'?'`` for a near miss, else the list of what is allowed."""
-    allowed = sorted(allowed)
-    near = difflib.get_close_matches(word, allowed, n=1)
+    allowed = sorted(map(str, allowed))
+    near = difflib.get_close_matches(str(word), allowed, n=1)  # YAML has numbers for keys too
     if near:
         return f" Did you mean {near[0]!r}?"
     return f" Allowed: {', '.join(allowed)}." if allowed else ""
+
+
+def printable(text: str) -> str:
+    """Text whose control characters, which a terminal might obey, are written out."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

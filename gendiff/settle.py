@@ -1,8 +1,8 @@
 """What a config leaves to the data: decided once, before its stage begins, and kept from then on.
 
 A field of a method's config that is none is open; its `Method.settle` may fill it. The number then
-stands in the stage folder's ``config.yaml``, which is what sampling, evaluation and resume go by;
-the fingerprint stays that of what was asked for.
+stands in the stage folder's ``config.yaml``, which is what sampling and evaluation go by, and in
+``stage.json``, which resume goes by; the fingerprint stays that of what was asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from gendiff.build import read_run
 from gendiff.config import RunConfig
+from gendiff.storage import read_json
 
 
 def settled(
@@ -45,8 +46,10 @@ def kept(run: RunConfig, folder: Path) -> RunConfig:
     names = left_open(run)
     if not names:
         return run
-    begun = read_run(folder).method
-    found = {name: getattr(begun, name, None) for name in names}
+    begun = read_json(folder / "stage.json").get("settled")
+    if begun is None:  # of a folder from before this was kept there, under its seal
+        begun = asdict(read_run(folder).method)
+    found = {name: begun.get(name) for name in names}
     return replace(run, method=replace(run.method, **found))
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,15 @@ REFUSED = (
     errno.ENOTDIR,
     errno.EISDIR,
     errno.EEXIST,
+    errno.EFBIG,
+    errno.EIO,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
 )
+SEAL = "seal"
+"""Key of a JSON mapping's digest of all the rest of it."""
+SETTLED = 2.0
+"""Seconds after which a file's time is sure to tell a later change of it."""
 
 
 @contextmanager
@@ -86,28 +95,81 @@ def write_text(path: Path, text: str) -> str:
 
 
 def write_json(path: Path, value: Any) -> str:
-    """Atomic write of indented JSON; returns its SHA-256."""
+    """Atomic write of indented JSON, a mapping with its `seal`; returns its SHA-256."""
+    value = sealed(value) if isinstance(value, dict) else value
     return write_text(path, json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n")
 
 
+def sealed(record: dict[str, Any]) -> dict[str, Any]:
+    """A mapping with a digest of all else in it: what is changed in its file is then found."""
+    rest = {key: value for key, value in record.items() if key != SEAL}
+    plain = json.dumps(json.loads(json.dumps(rest)), sort_keys=True)
+    return {**rest, SEAL: hashlib.sha256(plain.encode()).hexdigest()}
+
+
+def unsealed(record: dict[str, Any]) -> dict[str, Any] | None:
+    """A mapping without its seal, which one by another hand may lack; None if it is broken."""
+    rest = {key: value for key, value in record.items() if key != SEAL}
+    return rest if SEAL not in record or sealed(rest) == record else None
+
+
 def read_json(path: Path) -> Any:
-    """Read JSON.
+    """Read JSON, a mapping without its seal.
 
     Raises:
-        UserError: the file is missing or not JSON.
+        UserError: the file is missing, not JSON, or was changed since it was written.
     """
     try:
-        return json.loads(path.read_text())
+        value = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged, not valid JSON ({error}).") from None
+    if not isinstance(value, dict):
+        return value
+    if (record := unsealed(value)) is None:
+        raise UserError(f"{path}: damaged, or changed since it was written.")
+    return record
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Hex digest of a file's content.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+_known: dict[tuple[Any, ...], str] = {}
+
+
+def known_sha256(path: Path) -> str:
+    """`sha256`, computed once by this process for a file that nobody has written to since.
+
+    For plans alone: whoever reads a file's content computes it anew. A file is known by its inode,
+    size and times; one so young that a change might leave its times as they are is not.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    times = found.st_mtime_ns, found.st_ctime_ns
+    if time.time() - max(times) / 1e9 < SETTLED:
+        return sha256(path)
+    mark = (str(path.absolute()), found.st_dev, found.st_ino, found.st_size, *times)
+    if mark not in _known:
+        _known[mark] = sha256(path)
+    return _known[mark]
 
 
 def sweep_temporaries(folder: Path) -> None:

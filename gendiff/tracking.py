@@ -16,6 +16,9 @@ from gendiff.config import RunConfig, to_plain
 from gendiff.sections import LoggingConfig
 from gendiff.storage import user_errors, write_text
 
+LINE = 2**16
+"""Most characters of a line that are read of a log."""
+
 
 class Tracker(Protocol):
     def log(self, metrics: dict[str, float], step: int) -> None: ...
@@ -29,10 +32,11 @@ class CSVTracker:
     def __init__(self, path: Path, resume_step: int) -> None:
         self.path, self.rows = path, list[dict[str, Any]]()
         if path.is_file():
-            with path.open(newline="") as file:
-                for row in csv.DictReader(file):
+            with path.open(newline="", errors="replace") as file:
+                for row in csv.DictReader(line[:LINE] for line in file):
                     # a kill can tear the last line: such a row is dropped, and logged again
-                    if None in row.values() or not str(row.get("step")).isdigit():
+                    torn = None in row.values() or None in row
+                    if torn or not str(row.get("step")).isdecimal():
                         continue
                     if int(row["step"]) <= resume_step:
                         self.rows.append(row)

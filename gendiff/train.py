@@ -7,7 +7,7 @@ import platform
 import subprocess
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +32,7 @@ from gendiff.signals import Stop
 from gendiff.storage import sha256, write_json, write_text
 from gendiff.tracking import make_trackers
 from gendiff.weights import load_weights, save_weights, weight_file
+from gendiff.yaml_files import one_line
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,9 @@ def begin(job: Job) -> None:
     """Write ``config.yaml`` and, last, ``stage.json``: the stage has begun."""
     write_text(job.folder / "config.yaml", to_yaml(job.run))
     if not (job.folder / "stage.json").is_file():
-        write_json(job.folder / "stage.json", {**job.record, "provenance": provenance()})
+        settled = {"settled": asdict(job.run.method)}
+        record = {**job.record, **settled, "provenance": provenance()}
+        write_json(job.folder / "stage.json", record)
 
 
 def provenance() -> dict[str, Any]:
@@ -180,7 +183,11 @@ def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str) ->
         # begun only once something can be resumed: a kill before this line loses nothing
         checkpoints.save({"batches_done": 0, "state": method.state_dict(), "optimizers": []}, 0)
     else:
-        method.load_state_dict({"skipped": method.skipped, **state["state"]})  # once not counted
+        try:
+            method.load_state_dict({"skipped": method.skipped, **state["state"]})
+        except (KeyError, TypeError, RuntimeError) as error:
+            what = f"its newest checkpoint is not this stage's ({one_line(error)})"
+            raise UserError(f"{checkpoints.folder}: {what}.") from None
         method.batches_done = state["batches_done"]
     begin(job)
     if method.batches_done == method.max_steps:

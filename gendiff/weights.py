@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, ZipFile, is_zipfile
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
@@ -41,8 +45,41 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_bytes(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
-    except SafetensorError as error:
+    # of types that PyTorch has not: KeyError; of sizes beyond all memory: the others
+    except (SafetensorError, KeyError, ValueError, RuntimeError, OverflowError) as error:
         raise UserError(f"{path}: damaged weight file ({error}).") from None
+
+
+def read_saved(path: Path) -> Any:
+    """What ``torch.save`` wrote: tensors and plain values, on the CPU; no code is run.
+
+    An archive that would unpack to more bytes than it has is refused before it is read.
+
+    Raises:
+        UnpicklingError: it holds more than tensors and plain values.
+        Exception: it is damaged; bytes of any kind end in errors of any kind.
+    """
+    if is_zipfile(path):
+        with ZipFile(path) as archive:
+            records = archive.infolist()
+        packed = any(record.compress_type != ZIP_STORED for record in records)
+        if packed or sum(record.file_size for record in records) > path.stat().st_size:
+            raise ValueError("a compressed archive, which torch.save does not write")
+    with warnings.catch_warnings(action="ignore"):  # of odd but readable files
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    most = path.stat().st_size
+    if any(tensor.untyped_storage().nbytes() > most for tensor in tensors_in(state)):
+        raise ValueError("a tensor claims more bytes than the file has")
+    return state
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors in nested mappings and lists."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(inner)
 
 
 def differences(

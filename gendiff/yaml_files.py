@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gendiff.errors import UserError
 
+LIMIT = 2**20
+"""Bytes of a YAML file: a thousand times what any run takes."""
+DEPTH = 32
+"""Most mappings within one another."""
+CREDENTIALS = re.compile(r"://[^/\s@]*:[^/\s@]*@")
+"""A password in a URL."""
+SECRET = re.compile(r"API_?KEY|TOKEN|SECRET|PASSWORD|PASSWD", re.I)
+"""In the name of a variable of the environment that no config may hold the value of."""
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file as a plain mapping.
@@ -20,16 +31,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: missing, empty, broken, not a mapping, or with an interpolation.
     """
     try:
+        if (size := path.stat().st_size) > LIMIT:
+            raise UserError(f"{path}: {size} bytes; {LIMIT} are the most for a YAML file.")
         text = path.read_text()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file.") from None
     try:
+        check_depth(text)
         value = OmegaConf.create(text) if text.strip() else None
     except AssertionError:  # OmegaConf, of a lone number
         value = None
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+    except RecursionError:
+        raise UserError(f"{path}: nested too deeply.") from None
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError) as error:
         raise UserError(f"{path}: not valid YAML: {one_line(error)}.") from None
     if not isinstance(value, DictConfig) or not value:
         raise UserError(f"{path}: empty, or not a mapping of keys to values.")
@@ -40,16 +56,42 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def read_overrides(words: list[str]) -> dict[str, Any]:
     """``key.sub=value`` words of the command line as a nested mapping."""
+    over = OmegaConf.create()
     for word in words:
         key, equals, _ = word.partition("=")
         if not equals or not key.strip(".") or key != key.strip():
-            raise UserError(f"{word!r}: an override is written key.sub=value.")
-    try:
-        value = OmegaConf.to_container(OmegaConf.from_dotlist(words), resolve=False)
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"overrides: {one_line(error)}.") from None
+            raise UserError(f"{shown(word)}: an override is written key.sub=value.")
+        if key.count(".") + key.count("[") > DEPTH:
+            raise UserError(f"overrides: {shown(key)}: nested too deeply.")
+        try:
+            check_depth(word.partition("=")[2])
+            over.merge_with_dotlist([word])
+        except RecursionError:
+            raise UserError(f"overrides: {shown(key)}: nested too deeply.") from None
+        # TypeError, AttributeError: a key below a list or a plain value
+        except (
+            *(yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError),
+            *(IndexError, KeyError),
+        ) as error:
+            raise UserError(f"overrides: {shown(key)}: {one_line(error)}.") from None
+    value = OmegaConf.to_container(over, resolve=False)
     assert isinstance(value, dict)
     return _plain(_none_words(value), "overrides")
+
+
+def check_depth(text: str) -> None:
+    """Count how deep mappings and lists lie, by a parser that does not call itself.
+
+    Raises:
+        ValueError: deeper than `DEPTH`.
+        YAMLError: the text is no YAML.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH:
+            raise ValueError("nested too deeply")
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,6 +111,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def shown(word: str, most: int = 80) -> str:
+    """A word in quotes, cut."""
+    return repr(word if len(word) <= most else f"{word[:most]}...")
+
+
 def one_line(error: Exception) -> str:
     """An error of a library as one line, its context dropped."""
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
@@ -77,14 +124,23 @@ def one_line(error: Exception) -> str:
     return " ".join(line for line in lines if "<unicode string>" not in line or "line" in line)
 
 
-def _plain(value: Any, where: str) -> Any:
-    """Whole floats (1e6) become integers; interpolations are refused."""
+def _plain(value: Any, where: str, depth: int = 0) -> Any:
+    """Whole floats (1e6) become integers; interpolations and secrets are refused."""
+    if depth > DEPTH:
+        raise UserError(f"{where[:80]}: nested too deeply.")
     if isinstance(value, dict):
-        return {k: _plain(v, f"{where}: {k}") for k, v in value.items()}
+        for key in value:
+            if not isinstance(key, str | int) or not str(key).isprintable():
+                raise UserError(f"{where}: {shown(str(key))}: a key must be a word.")
+            check_public(str(key), where)
+        return {k: _plain(v, f"{where}: {k}", depth + 1) for k, v in value.items()}
     if isinstance(value, list):
-        return [_plain(v, where) for v in value]
-    if isinstance(value, str) and "${" in value:
-        raise UserError(f"{where}: {value!r}: interpolations are not allowed; write the value.")
+        return [_plain(v, where, depth + 1) for v in value]
+    if isinstance(value, str):
+        check_public(value, where)
+        if "${" in value:
+            told = f"{shown(value)}: interpolations are not allowed; write the value."
+            raise UserError(f"{where}: {told}")
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if value is not None and not isinstance(value, str | int | float):
@@ -97,3 +153,16 @@ def _none_words(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _none_words(v) for k, v in value.items()}
     return None if value in ("None", "null") else value
+
+
+def check_public(text: str, where: str) -> None:
+    """Keep passwords and keys out of what is printed, copied into run folders and sent to W&B.
+
+    Raises:
+        UserError: the text holds one; it is not shown.
+    """
+    if CREDENTIALS.search(text):
+        raise UserError(f"{where}: holds a password in a URL, which would be copied and logged.")
+    for name, secret in os.environ.items():
+        if SECRET.search(name) and len(secret) >= 8 and secret in text:
+            raise UserError(f"{where}: holds the value of ${name}, which would be copied.")

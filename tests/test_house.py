@@ -87,7 +87,7 @@ ONLY = {
     "training_times": {"paths", "seeding"},
     "gaussianity": {"paths", "data"},
     "data": {"paths", "predictions", "denoiser", "seeding", "ranks", "errors", "storage"},
-    "checkpoint": {"errors", "storage"},
+    "checkpoint": {"errors", "storage", "weights"},
     "report": {"errors", "storage"},
 }
 """All that these may import of gendiff, besides their own package."""

@@ -53,7 +53,8 @@ def test_a_run_with_all_trackers(tmp_path):
     words += ["--dir", str(tmp_path), "trainer.max_steps=20", "logging.every_steps=5"]
     words += ["logging.wandb=online", "logging.tensorboard=true", "evaluation.steps=[]"]
     env = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
-    env |= {"OMP_NUM_THREADS": "1", "HOME": str(tmp_path)}
+    secret = "k3y-0123456789abcdef"
+    env |= {"OMP_NUM_THREADS": "1", "HOME": str(tmp_path), "HUB_TOKEN": secret}
     done = subprocess.run(words, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "logging offline" in done.stdout
@@ -64,3 +65,5 @@ def test_a_run_with_all_trackers(tmp_path):
     (record,) = (stage / "wandb").glob(f"offline-run-*-{run_id}/run-{run_id}.wandb")
     assert b"mixture_diffusion" in record.read_bytes()
     assert json.loads((stage / "done.json").read_text())["steps"] == 20
+    for path in tmp_path.rglob("*"):  # W&B's own files among them
+        assert not path.is_file() or secret.encode() not in path.read_bytes()

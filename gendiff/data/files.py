@@ -51,6 +51,8 @@ class Files:
         file = self.path / name
         try:
             if self.path.is_dir():
+                if not file.is_file():  # reading a pipe or a device might never end
+                    raise UserError("no regular file")
                 size = file.stat().st_size
                 if size <= limit:
                     return file.read_bytes()

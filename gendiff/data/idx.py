@@ -23,6 +23,8 @@ from gendiff.errors import UserError
 CLASSES = 10
 SIDE, PADDING = 28, 2
 _CHUNK = 2**20
+_MOST = 2**28
+"""Bytes, five times what MNIST has."""
 
 
 def read_mnist(folder: Path, half: str) -> tuple[Tensor, Tensor]:
@@ -83,6 +85,8 @@ def _read(file: BufferedIOBase, path: Path, axes: int) -> Tensor:
         )
     sizes = struct.unpack(f">{axes}I", head[len(kind) :])
     wanted, there = math.prod(sizes), 0
+    if wanted > _MOST:
+        raise UserError(f"{path}: damaged; claims {wanted} bytes, {_MOST} are the most of MNIST.")
     while there <= wanted and (chunk := file.read(_CHUNK)):
         there += len(chunk)
     if there != wanted or not wanted:

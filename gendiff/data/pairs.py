@@ -186,8 +186,9 @@ class PairStore(Dataset[Batch]):
             path = self.folder / shard_name(shard)
             try:
                 records = npy.open_memmap(path, mode="r")
-            except (OSError, ValueError) as error:
-                raise UserError(f"{path}: cannot be read ({error}).") from None
+            except Exception as error:  # what NumPy raises at damaged headers is no short list
+                why = " ".join(str(error).split())[:160]
+                raise UserError(f"{path}: cannot be read ({why}).") from None
             fits = records.dtype.descr == self.layout.descr
             if not fits or records.shape != (len(self.layout.span(shard)),):
                 raise UserError(f"{path}: does not hold the rows that {STAMP} says.")

@@ -12,7 +12,7 @@ from gendiff.config import RunConfig
 from gendiff.errors import UserError
 from gendiff.evaluation.points import Point
 from gendiff.evaluation.reference import describe, digest_of
-from gendiff.storage import read_json
+from gendiff.storage import read_json, sealed, unsealed, write_json
 
 Entry = dict[str, Any]
 KEYS = {*("role", "sampler", "steps", "guidance"), *("weights", "reference", "metrics", "each")}
@@ -41,7 +41,7 @@ def metrics_of(run: RunConfig) -> list[str]:
 
 
 def read_entries(path: Path) -> list[Entry]:
-    """The entries of an ``evaluation.json``; empty if there is none.
+    """The entries of an ``evaluation.json``, less those changed since; empty if there is none.
 
     Raises:
         UserError: the file is damaged.
@@ -49,7 +49,12 @@ def read_entries(path: Path) -> list[Entry]:
     entries = read_json(path) if path.is_file() else []
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
         raise UserError(f"{path}: damaged, not a list of evaluated points. Remove it to redo them.")
-    return entries
+    return [whole for entry in entries if (whole := unsealed(entry)) is not None]
+
+
+def write_entries(path: Path, entries: list[Entry]) -> None:
+    """Write the entries, each with its seal."""
+    write_json(path, [sealed(entry) for entry in entries])
 
 
 def place(entry: Entry) -> Point:

@@ -99,7 +99,7 @@ class Reference:
         """The halves as they were kept, if their file is whole."""
         record, path = self.folder / "reference.json", self.folder / "features.safetensors"
         kept = self.ranks.agree(record.is_file() and path.is_file())
-        if not kept or sha256(path) != read_json(record).get("features"):
+        if not kept or sha256(path) != read_record(record).get("features"):
             return None
         tensors = read_tensors(path)
         return {
@@ -167,6 +167,16 @@ class Reference:
             record["floors"][asked] = {**means, **widths}
             write_json(self.folder / "reference.json", record)
         return dict(record["floors"][asked])
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A reference's ``reference.json``; empty if it is damaged, as it is then made again."""
+    try:
+        record = read_json(path)
+    except UserError:
+        return {}
+    whole = isinstance(record, dict) and isinstance(record.get("floors"), dict)
+    return record if whole else {}
 
 
 def halves_of(labels: Tensor, n: int, number: int) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 
 from gendiff.config import RunConfig
 from gendiff.errors import UserError
-from gendiff.evaluation.entries import Entry, Marks, points_of, read_entries
+from gendiff.evaluation.entries import Entry, Marks, points_of, read_entries, write_entries
 from gendiff.evaluation.points import Point, draw, summarise
 from gendiff.evaluation.reference import Reference
 from gendiff.evaluation.trajectory import straightness
@@ -17,7 +17,7 @@ from gendiff.model import Model, load
 from gendiff.progress import Reporter
 from gendiff.ranks import Ranks
 from gendiff.report.grid import save_grid, save_points
-from gendiff.storage import user_errors, write_json
+from gendiff.storage import user_errors, write_atomic
 
 PER_CLASS = 10
 """Columns of a sample grid."""
@@ -67,7 +67,7 @@ def evaluate_stage(
                         name = {"model": folder.resolve().name}
                         current[point] = {**name, **fixed, **entry, **marks.of(point)}
                         entries = [*marks.kept(entries, point), current[point]]
-                        write_json(path, entries)
+                        write_entries(path, entries)
                 if ranks.first and current[point].get("broken"):
                     reporter.warn(f"{title}: {point}: samples that are not finite: no figures.")
     current = ranks.agree(current)
@@ -103,9 +103,9 @@ def save_samples(model: Model, point: Point, folder: Path) -> None:
     x = model.sample(n, point.steps, sampler=point.sampler, guidance=point.guidance)
     with user_errors(path):
         if len(shape) == 3:
-            save_grid(x, path, PER_CLASS)
+            write_atomic(path, lambda file: save_grid(x, file, PER_CLASS))
         else:
-            save_points(x, path)
+            write_atomic(path, lambda file: save_points(x, file))
 
 
 def check_points(run: RunConfig, steps: list[int] | None, folder: Path) -> None:

@@ -9,11 +9,10 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gendiff.errors import UserError
-from gendiff.weights import read_tensors
+from gendiff.weights import read_saved, read_tensors
 
 _CONVERT = (
     "Where you trust it, load it yourself and save its tensors by name with "
@@ -48,7 +47,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 def _read_saved(path: Path, where: str) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return read_saved(path)
     except OSError as error:
         raise UserError(f"{where}: cannot be read ({error.strerror}).") from error
     except UnpicklingError as error:  # its own message tells how to run the code

@@ -12,7 +12,7 @@ from gendiff.errors import UserError
 from gendiff.pipeline.fingerprint import changes, digest, identity
 from gendiff.pipeline.inits import check_init
 from gendiff.pipeline.stages import Pipeline, Ref, Stage
-from gendiff.storage import read_json, sha256
+from gendiff.storage import known_sha256, read_json, sha256
 from gendiff.train import Source
 
 State = Literal["missing", "resumable", "done", "stale", "damaged"]
@@ -127,6 +127,9 @@ def inspect(stage: Stage, folder: Path, plan: dict[str, Step]) -> Step:
             return step("missing")
         old = read_json(folder / "stage.json")
         if old["fingerprint"] != record["fingerprint"]:
+            if old["stage"] != stage.name:
+                whose = f"{folder / 'stage.json'} is of stage {old['stage']!r}"
+                return step("damaged", why=[whose])
             return step("stale", why=changes(_compared(old), _compared(record)))
         moved = [role for role, was in old["init"].items() if _moved(stage, folder, role, was)]
         if moved:
@@ -134,20 +137,21 @@ def inspect(stage: Stage, folder: Path, plan: dict[str, Step]) -> Step:
             return step("stale", why=why)
         if (folder / "done.json").exists():
             done = check_done(folder)
-            if done["fingerprint"] != old["fingerprint"]:
+            if done.get("fingerprint") != old["fingerprint"] or type(done.get("steps")) is not int:
                 return step("damaged", why=[f"{folder / 'done.json'} is of another run"])
             for name in done["digests"]:
-                check_file(folder, name, done)
+                check_file(folder, name, done, known_sha256)
             return step("done", done["steps"])
         if stage.run.method_class.products:
             return step("resumable")
         newest = Checkpoints(folder).newest()
         if newest is None:
-            return step("damaged", why=[f"{folder / 'checkpoints'} holds no whole checkpoint"])
+            what = "lists no whole checkpoint" if saved else "is missing"
+            return step("damaged", why=[f"{Checkpoints(folder).manifest} {what}"])
         return step("resumable", newest)
     except UserError as error:
         return step("damaged", why=[str(error)])
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         return step("damaged", why=[f"{folder / 'stage.json'} is not what gendiff wrote"])
 
 

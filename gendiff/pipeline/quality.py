@@ -8,10 +8,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from gendiff.build import check_done, read_run
+from gendiff.build import check_done, finished
 from gendiff.config import RunConfig, check
 from gendiff.errors import UserError
-from gendiff.evaluation.entries import Entry, Marks, metrics_of, points_of, read_entries
+from gendiff.evaluation.entries import (
+    Entry,
+    Marks,
+    metrics_of,
+    points_of,
+    read_entries,
+    write_entries,
+)
 from gendiff.evaluation.reference import Reference, describe, digest_of
 from gendiff.evaluation.stage import check_points, evaluate_stage
 from gendiff.model import load
@@ -21,7 +28,7 @@ from gendiff.ranks import Ranks
 from gendiff.report.curve import draw_curve
 from gendiff.report.figures import main_distance
 from gendiff.report.table import markdown_table, show_table
-from gendiff.storage import lock, write_json, write_text
+from gendiff.storage import lock, write_text
 from gendiff.train import device_of
 
 
@@ -49,7 +56,7 @@ def judge_evaluator(run: RunConfig, folder: Path) -> None:
         "class_accuracy": None if hits is None else float(hits.double().mean()),
         "reference": mark,
     }
-    write_json(path, [entry])
+    write_entries(path, [entry])
 
 
 def evaluate_models(
@@ -72,7 +79,7 @@ def evaluate_models(
     stages = [folder.name for folder in folders]
     alike = {name for name in stages if stages.count(name) > 1}
     for folder in folders:
-        run = read_run(folder)
+        run, _ = finished(folder)
         if not run.method_class.samplers:
             raise UserError(f"{folder}: a {run.method.name} stage makes no samples to evaluate.")
         given = {key: value for key, value in asked.items() if value is not None}

@@ -142,7 +142,7 @@ def chain_links(name: str, raw: dict[str, Any], init: Any, chain: Any) -> dict[s
         run = OmegaConf.create(copy.deepcopy(raw))
         try:
             OmegaConf.update(run, str(chain["key"]), value)
-        except (OmegaConfBaseException, TypeError, AttributeError):
+        except (OmegaConfBaseException, TypeError, AttributeError, ValueError, IndexError):
             raise UserError(f"{where}.key: {chain['key']!r} is no key of this run.") from None
         carried: dict[str, str] = {}
         if before:

@@ -46,7 +46,11 @@ def accept(step: Step) -> None:
     write_json(step.folder / "done.json", {**done, "fingerprint": step.record["fingerprint"]})
     write_json(
         step.folder / "stage.json",
-        {**with_digests(step), "provenance": old.get("provenance"), "accepted": True},
+        {
+            **with_digests(step),
+            **{key: old.get(key) for key in ("settled", "provenance")},
+            "accepted": True,
+        },
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ _TILE = 32  # smallest height and width of a drawn image, px
 _SEPARATOR = 128  # mid-grey, seen between dark images as well as between light ones
 
 
-def save_grid(x: Tensor, path: Path, columns: int) -> None:
+def save_grid(x: Tensor, path: Path | IO[bytes], columns: int) -> None:
     """Save images as one PNG, row by row, with 1 pixel between them.
 
     Small images are enlarged by the least whole factor that makes their sides 32 px or more, by
@@ -19,7 +20,7 @@ def save_grid(x: Tensor, path: Path, columns: int) -> None:
     Args:
         x: (N, C, H, W) with C of 1 (greyscale) or 3 (RGB), in [-1, 1]; values outside are clipped
             and NaN is drawn black.
-        path: the file to write; its folder must exist.
+        path: the file to write, whose folder must exist, or an open one.
         columns: images in a row.
 
     Raises:
@@ -47,13 +48,13 @@ def save_grid(x: Tensor, path: Path, columns: int) -> None:
     Image.fromarray((canvas[..., 0] if channels == 1 else canvas).numpy()).save(path, format="PNG")
 
 
-def save_points(x: Tensor, path: Path) -> None:
+def save_points(x: Tensor, path: Path | IO[bytes]) -> None:
     """Save points as a PNG: a scatter plot of the first two coordinates with equal axes, or a
     histogram on the line.
 
     Args:
         x: (N, d).
-        path: the file to write; its folder must exist.
+        path: the file to write, whose folder must exist, or an open one.
 
     Raises:
         ValueError: another shape.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,14 @@ def save_samples(x: Tensor, path: Path, classes: int, labels: Tensor | None = No
     make_folder(path.parent if path.suffix else path)
     with user_errors(path):
         if not image:
-            save_points(x, path if path.suffix else path / "scatter.png")
+            target = path if path.suffix else path / "scatter.png"
+            write_atomic(target, lambda file: save_points(x, file))
         elif path.suffix == ".png":
-            save_grid(x, path, columns(len(x), classes))
+            write_atomic(path, lambda file: save_grid(x, file, columns(len(x), classes)))
         else:
             for number, sample in enumerate(x):
-                save_grid(sample[None], path / f"{number:06d}.png", 1)
+                write = partial(save_grid, sample[None], columns=1)
+                write_atomic(path / f"{number:06d}.png", write)
 
 
 def columns(n: int, classes: int) -> int:
