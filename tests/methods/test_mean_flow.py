@@ -261,13 +261,13 @@ def test_a_networks_time_scale_is_a_factor_on_both_levels():
     for scale in (30.0, 1000.0):
         torch.manual_seed(0)
         settings = MLPConfig(16, 1, conditions={"second_time": 1}, time_scale=scale)
-        network = MLP(settings, (2,), 2).double()
+        network = MLP(settings, (2,), 2)
         network = network if scale == 30 else Slower(network)
         method = make(MeanFlow, networks={"student": network}, path=Cosine())
-        method.draw = Double((0,), 0, 512, 1)
-        loss = method.loss(data(512, 0.3), "student")["loss"]
+        method.draw = Draws((0,), 0, 512, 1)
+        loss = method.loss({"x0": data(512, 0.3)["x0"].float()}, "student")["loss"]
         found.append((loss.detach(), method.sample(4, 2)))
-    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
 def test_samples_do_not_depend_on_their_batch():
