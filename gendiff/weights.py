@@ -88,18 +88,22 @@ def differences(
     """Why ``given`` does not fit a network's ``wanted`` state, a line each; empty if it does.
 
     Args:
-        new: patterns of parameters that ``given`` need not have.
+        new: patterns of parameters that are not taken from ``given``, which need not have them.
     """
-    patterns = list(new)
-    lines = []
+    lines, patterns = [], list(new)
     for name, tensor in wanted.items():
         if name not in given:
-            if not any(fnmatchcase(name, pattern) for pattern in patterns):
+            if not matches(name, patterns):
                 lines.append(f"missing {name}")
         elif given[name].shape != tensor.shape:
             old, now = tuple(given[name].shape), tuple(tensor.shape)
             lines.append(f"shape of {name}: {old} -> {now}")
     return lines + [f"unexpected {name}" for name in sorted(given) if name not in wanted]
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a parameter's name matches any pattern."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def explain(lines: list[str], most: int = 3) -> str:
@@ -109,13 +113,14 @@ def explain(lines: list[str], most: int = 3) -> str:
 
 
 def load_weights(network: nn.Module, path: Path, new: Iterable[str] = ()) -> None:
-    """Load a role's weights, strictly but for parameters that match ``new``.
+    """Load a role's weights, strictly but for parameters that match ``new``, which stay.
 
     Raises:
         UserError: the file is damaged or does not fit, naming what is missing or unexpected.
     """
-    given, state = read_tensors(path), network.state_dict()
-    lines = differences(state, given, new)
+    given, state, patterns = read_tensors(path), network.state_dict(), list(new)
+    lines = differences(state, given, patterns)
     if lines:
         raise UserError(f"{path}: does not fit the network: {explain(lines)}.")
-    network.load_state_dict({**state, **given})
+    taken = {name: tensor for name, tensor in given.items() if not matches(name, patterns)}
+    network.load_state_dict({**state, **taken})

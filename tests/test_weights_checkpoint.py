@@ -85,12 +85,15 @@ def test_what_does_not_fit_is_listed(file, other, new, message):
 
 
 def test_new_parameters_keep_their_init(network, file):
+    """Those that the file has as well."""
     wider = nn.Sequential(*network, nn.Linear(3, 1))
     fresh = wider[2].weight.clone()
     wider[0].weight.data.zero_()
-    load_weights(wider, file, ["2.*"])
+    wider[0].bias.data.fill_(7)
+    load_weights(wider, file, ["2.*", "0.bias"])
     assert torch.equal(wider[2].weight, fresh)
     assert torch.equal(wider[0].weight, read_tensors(file)["0.weight"])
+    assert (wider[0].bias == 7).all()
 
 
 def test_new_does_not_excuse_another_shape():

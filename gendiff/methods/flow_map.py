@@ -23,24 +23,19 @@ class FlowMap(Denoiser):
     """A denoiser that knows the velocity at x_t and, told a second time, the mean one from there.
 
     Asked without ``second_time`` it is a denoiser like any other, for samplers and students.
-
-    Args:
-        time_scale: factor on both noise levels before the network is told them.
     """
 
-    def __init__(self, network: nn.Module, path: Path, time_scale: float = 1.0) -> None:
+    def __init__(self, network: nn.Module, path: Path) -> None:
         super().__init__(network, path, "velocity")
-        self.time_scale = time_scale
 
     def __call__(self, xt: Tensor, t: Tensor, cond: Condition | None = None) -> Prediction:
         """Predict at x_t, (B, ...), and t, (B,) or ()."""
         self.nfe += 1
         t = t.to(xt.device, torch.promote_types(xt.dtype, torch.float32)).expand(len(xt))
         told = {"second_time": self.path.noise_level(t), **(cond or {})}
-        told["second_time"] = self.time_scale * told["second_time"]
         scale = self.path.input_scale(t)
         x = xt if scale is None else (expand(scale, xt) * xt).to(xt.dtype)
-        output = self.network(x, self.time_scale * self.path.noise_level(t), told)
+        output = self.network(x, self.path.noise_level(t), told)
         return Prediction(output.to(xt.dtype), self.reading, xt, t, self.path)
 
     def at(self, times: Tensor) -> X0At:
@@ -60,7 +55,7 @@ class FlowMapMethod(Method):
 
     @classmethod
     def wrap(cls, role: str, network: nn.Module, path: Path, config: Any) -> FlowMap:
-        return FlowMap(network, path, getattr(config, "time_scale", 1.0))
+        return FlowMap(network, path)
 
     @classmethod
     def check(cls, config: Any, path: Path) -> None:

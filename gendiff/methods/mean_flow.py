@@ -39,10 +39,6 @@ class MeanFlowConfig(MethodConfig):
     """p of the weight 1 / (|error|^2 + c)^p of the squared error |error|^2; 0 for no weight."""
     weight_offset: float = 1e-3
     """c of that weight."""
-    time_scale: float = 1.0
-    """Factor on the noise levels that the network is told. Its sinusoids turn by up to 1000 times
-    them, and the target has their derivative: from scratch less is better, about 0.03. Weights
-    that come from another stage were told 1 times them."""
     omega: float = 1.0
     """Guidance scale built into the student: 1 for none, w + 1 for a guidance weight w."""
     kappa: float = 0.0
@@ -69,7 +65,7 @@ class MeanFlow(FlowMapMethod):
         for name, (low, high) in ranges.items():
             if not low <= getattr(config, name) <= high:
                 raise ValueError(f"{name}: {getattr(config, name)} must be in [{low}, {high}]")
-        for name in ("times_std", "weight_offset", "time_scale", "omega"):
+        for name in ("times_std", "weight_offset", "omega"):
             if not 0 < getattr(config, name) < math.inf:
                 raise ValueError(f"{name}: {getattr(config, name)} must be positive and finite")
         if not math.isfinite(config.times_mean):

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from gendiff.errors import check_count
 from gendiff.networks import MOST_LAYERS
 from gendiff.networks.attention import differentiable
-from gendiff.networks.embeddings import Conditioning, check_conditions
+from gendiff.networks.embeddings import TIME_SCALE, Conditioning, check_conditions
 from gendiff.networks.unet import zeroed
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class DiTConfig:
     """Attention heads of each block."""
     conditions: dict[str, int] = field(default_factory=dict)
     """Conditions the network takes: name -> size."""
+    time_scale: float = TIME_SCALE
+    """Factor before the sinusoids of times; small, about 1 to 30, where a method differentiates
+    the network in time."""
 
 
 def start_uniform(layer: nn.Linear | nn.Conv2d) -> None:
@@ -119,7 +122,7 @@ class DiT(nn.Module):
         width = config.width
         self.patches = PatchEmbed((shape[1], shape[2]), config.patch, shape[0], width)
         start_uniform(self.patches.proj)
-        self.conditioning = Conditioning(width, config.conditions)
+        self.conditioning = Conditioning(width, config.conditions, config.time_scale)
         self.blocks = nn.ModuleList(DiTBlock(width, config.heads) for _ in range(config.depth))
         self.norm = TokenNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation = zeroed(nn.Linear(width, 2 * width))
@@ -188,4 +191,4 @@ def check_transformer(config: DiTConfig | UViTConfig, shape: tuple[int, ...]) ->
         raise ValueError(f"patch: {config.patch} does not divide both sides of {height}x{width}")
     if config.width % config.heads:
         raise ValueError(f"heads: {config.heads} does not divide the width of {config.width}")
-    check_conditions(config.conditions)
+    check_conditions(config.conditions, config.time_scale)

@@ -10,8 +10,14 @@ from torch import Tensor, nn
 FREQUENCIES = 64
 """Number of sine/cosine pairs that describe one scalar."""
 
-SCALAR_SCALES = {"second_time": 1000.0, "guidance": 100.0}
-"""Scalar conditions, and the factor before the sinusoids (guidance is about ten times a time)."""
+TIME_SCALE = 1000.0
+"""Usual factor before the sinusoids of a time; turns [0, 1] into the step numbers of DDPM."""
+
+GUIDANCE_SCALE = 100.0
+"""Factor before the sinusoids of a guidance weight, which is about ten times a time."""
+
+SCALARS = ("second_time", "guidance")
+"""Conditions that are one number."""
 
 MAPPING_LAYERS = 4
 """Layers of the mapping network of a latent."""
@@ -19,10 +25,10 @@ MAPPING_LAYERS = 4
 SILU_GAIN = 1.676
 """1 / sqrt(E[silu(u)^2]) for standard normal u."""
 
-KNOWN_CONDITIONS = ("label", "z", *SCALAR_SCALES)
+KNOWN_CONDITIONS = ("label", "z", *SCALARS)
 
 
-def sinusoidal_embedding(value: Tensor, scale: float = 1000.0) -> Tensor:
+def sinusoidal_embedding(value: Tensor, scale: float = TIME_SCALE) -> Tensor:
     """Sines and cosines of a scalar at geometric frequencies from 1 to about 1/10000.
 
     Always computed in float32 or better: bfloat16 can not tell neighbouring noise levels apart
@@ -30,7 +36,7 @@ def sinusoidal_embedding(value: Tensor, scale: float = 1000.0) -> Tensor:
 
     Args:
         value: (B,) scalars, a noise level in [0, 1] for instance.
-        scale: factor before the sinusoids; 1000 turns [0, 1] into the step numbers of DDPM.
+        scale: factor before the sinusoids.
 
     Returns:
         (B, 2 * FREQUENCIES) in [-1, 1], float64 for float64 scalars, else float32.
@@ -46,17 +52,19 @@ def sinusoidal_embedding(value: Tensor, scale: float = 1000.0) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
-def check_conditions(conditions: dict[str, int]) -> None:
-    """Check the names and sizes of the conditions of a network.
+def check_conditions(conditions: dict[str, int], time_scale: float = TIME_SCALE) -> None:
+    """Check the names and sizes of the conditions of a network, and its factor on times.
 
     Raises:
-        ValueError: one line naming the key, for an unknown name or a wrong size.
+        ValueError: one line naming the key, for an unknown name, a wrong size or factor.
     """
+    if not 0 < time_scale < math.inf:
+        raise ValueError(f"time_scale: {time_scale} must be positive and finite")
     for name, size in conditions.items():
         if name not in KNOWN_CONDITIONS:
             known = ", ".join(KNOWN_CONDITIONS)
             raise ValueError(f"conditions: unknown condition {name!r}; known are {known}")
-        if name in SCALAR_SCALES and size != 1:
+        if name in SCALARS and size != 1:
             raise ValueError(f"conditions: {name} is one number, its size must be 1, not {size}")
         if size < 1:
             raise ValueError(f"conditions: the size of {name} must be at least 1, not {size}")
@@ -88,7 +96,7 @@ def mapping_mlp(inputs: int, dim: int) -> nn.Sequential:
 class ScalarEmbedding(nn.Module):
     """Sinusoids of a scalar through two layers, (B,) -> (B, dim)."""
 
-    def __init__(self, dim: int, scale: float = 1000.0):
+    def __init__(self, dim: int, scale: float = TIME_SCALE):
         super().__init__()
         self.scale = scale
         self.mlp = embedding_mlp(2 * FREQUENCIES, dim)
@@ -108,12 +116,13 @@ class Conditioning(nn.Module):
         conditions: name -> size. `label`: number of classes K, `cond["label"]` is (B,) int64 in
             0..K, where K is the null class, also meant by a missing label. `z`: `cond["z"]` is
             (B, size). `second_time` and `guidance`: size 1, `cond[name]` is (B,).
+        time_scale: factor before the sinusoids of the noise level and of the second time.
     """
 
-    def __init__(self, dim: int, conditions: dict[str, int]):
+    def __init__(self, dim: int, conditions: dict[str, int], time_scale: float = TIME_SCALE):
         super().__init__()
-        check_conditions(conditions)
-        self.noise_level = ScalarEmbedding(dim)
+        check_conditions(conditions, time_scale)
+        self.noise_level = ScalarEmbedding(dim, time_scale)
         self.conditions = nn.ModuleDict()
         for name, size in conditions.items():
             if name == "label":
@@ -121,7 +130,8 @@ class Conditioning(nn.Module):
             elif name == "z":
                 self.conditions[name] = mapping_mlp(size, dim)
             else:
-                self.conditions[name] = ScalarEmbedding(dim, SCALAR_SCALES[name])
+                scale = GUIDANCE_SCALE if name == "guidance" else time_scale
+                self.conditions[name] = ScalarEmbedding(dim, scale)
 
     def each(self, noise_level: Tensor, cond: dict[str, Tensor]) -> list[Tensor]:
         """The embeddings of (B,) noise levels in [0, 1] and of each condition, (B, dim) each.

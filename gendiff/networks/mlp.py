@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from gendiff.errors import check_count
 from gendiff.networks import MOST_LAYERS
-from gendiff.networks.embeddings import Conditioning, check_conditions
+from gendiff.networks.embeddings import TIME_SCALE, Conditioning, check_conditions
 
 WAVES = 128
 """Number of Fourier features."""
@@ -32,6 +32,9 @@ class MLPConfig:
     the network reads beside x; 0 for none. For data with detail much finer than their range."""
     conditions: dict[str, int] = field(default_factory=dict)
     """Conditions the network takes: name -> size."""
+    time_scale: float = TIME_SCALE
+    """Factor before the sinusoids of times; small, about 1 to 30, where a method differentiates
+    the network in time."""
 
 
 def fourier_features(inputs: int, frequency: float) -> nn.Linear:
@@ -68,7 +71,7 @@ class MLP(nn.Module):
         self.check(config, shape)
         width = config.width
         self.depth = config.depth
-        self.conditioning = Conditioning(width, config.conditions)
+        self.conditioning = Conditioning(width, config.conditions, config.time_scale)
         self.shifts = nn.Linear(width, config.depth * width)  # P of all blocks at once
         self.waves = fourier_features(shape[0], config.frequency) if config.frequency else None
         self.input = nn.Linear(shape[0] + (WAVES if self.waves else 0), width)
@@ -91,7 +94,7 @@ class MLP(nn.Module):
         check_count("depth", config.depth, 1, MOST_LAYERS)
         if not 0 <= config.frequency < math.inf:
             raise ValueError(f"frequency: must be at least 0 and finite, not {config.frequency}")
-        check_conditions(config.conditions)
+        check_conditions(config.conditions, config.time_scale)
 
     def forward(self, x: Tensor, noise_level: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """Map (B, d) to (B, out_channels).

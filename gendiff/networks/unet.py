@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from gendiff.errors import check_count
 from gendiff.networks import MOST_LAYERS
 from gendiff.networks.attention import differentiable
-from gendiff.networks.embeddings import Conditioning, check_conditions
+from gendiff.networks.embeddings import TIME_SCALE, Conditioning, check_conditions
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,9 @@ class UNetConfig:
     """Probability that a feature is dropped inside a residual block."""
     conditions: dict[str, int] = field(default_factory=dict)
     """Conditions the network takes: name -> size."""
+    time_scale: float = TIME_SCALE
+    """Factor before the sinusoids of times; small, about 1 to 30, where a method differentiates
+    the network in time."""
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -171,7 +174,7 @@ class UNet(nn.Module):
         dim = 4 * config.channels
         down = [width for width in widths for _ in range(config.blocks)]
         self.splits = [w for w in [*down, last, last, *reversed(down)] for _ in range(2)]
-        self.conditioning = Conditioning(dim, config.conditions)
+        self.conditioning = Conditioning(dim, config.conditions, config.time_scale)
         self.scales_and_shifts = nn.Linear(dim, sum(self.splits))
         self.to(memory_format=torch.channels_last)
 
@@ -191,7 +194,7 @@ class UNet(nn.Module):
             raise ValueError(f"dropout: must be in [0, 1), not {config.dropout}")
         check_levels(config.multipliers, shape[1], shape[2])
         check_attention(config, max(shape[1:]))
-        check_conditions(config.conditions)
+        check_conditions(config.conditions, config.time_scale)
 
     @differentiable
     def forward(self, x: Tensor, noise_level: Tensor, cond: dict[str, Tensor]) -> Tensor:

@@ -15,7 +15,7 @@ from gendiff.networks.dit import (
     check_transformer,
     unpatched,
 )
-from gendiff.networks.embeddings import Conditioning
+from gendiff.networks.embeddings import TIME_SCALE, Conditioning
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,9 @@ class UViTConfig:
     """Attention heads of each block."""
     conditions: dict[str, int] = field(default_factory=dict)
     """Conditions the network takes: name -> size."""
+    time_scale: float = TIME_SCALE
+    """Factor before the sinusoids of times; small, about 1 to 30, where a method differentiates
+    the network in time."""
 
 
 class ConditionTokens(Conditioning):
@@ -71,7 +74,7 @@ class UViT(nn.Module):
         self.check(config, shape)
         width, half = config.width, config.depth // 2
         self.patches = PatchEmbed((shape[1], shape[2]), config.patch, shape[0], width)
-        self.conditioning = ConditionTokens(width, config.conditions)
+        self.conditioning = ConditionTokens(width, config.conditions, config.time_scale)
         self.extras = 1 + len(config.conditions)
         self.positions = nn.Parameter(torch.empty(self.extras + self.patches.num_patches, width))
         self.blocks = nn.ModuleList(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from gendiff.build import build_network, check_done, owner, read_run
 from gendiff.denoiser import Denoiser, alike
 from gendiff.errors import UserError, did_you_mean
-from gendiff.pipeline.stages import Pipeline, Stage
-from gendiff.weights import differences, explain
+from gendiff.networks.embeddings import ScalarEmbedding
+from gendiff.pipeline.stages import Pipeline, Ref, Stage
+from gendiff.weights import differences, explain, matches
 
 
 def check_init(stage: Stage, pipeline: Pipeline) -> None:
@@ -58,12 +60,7 @@ def check_init(stage: Stage, pipeline: Pipeline) -> None:
             network = build_network(stage.run, role)
         source = theirs.wrap(ref.role, given_network, parent.make_path(), parent.method)
         target = cls.wrap(role, network, stage.run.make_path(), stage.run.method)
-        told = [getattr(side, "time_scale", 1.0) for side in (source, target)]
-        if told[0] != told[1]:
-            raise UserError(
-                f"{where}: {ref.stage} was told noise levels times {told[0]:g}, which "
-                f"method.time_scale: {told[0]:g} keeps, not {told[1]:g}."
-            )
+        check_scales(network, given_network, ref, f"{where}: {ref.stage}", f"networks.{role}")
         read = isinstance(source, Denoiser) and isinstance(target, Denoiser)
         if read and not alike(source, target):
             native = getattr(parent.method, "native", None) or parent.path.name
@@ -75,3 +72,22 @@ def check_init(stage: Stage, pipeline: Pipeline) -> None:
         lines = differences(wanted, given, ref.new)
         if lines:
             raise UserError(f"{where}: {ref} does not fit: {explain(lines)}.")
+
+
+def check_scales(network: nn.Module, given: nn.Module, ref: Ref, parent: str, key: str) -> None:
+    """Whether embeddings of scalars that are taken were told them times the same factor.
+
+    Raises:
+        UserError: one line that begins with the parent, and names the network's key.
+    """
+    theirs = dict(given.named_modules())
+    for name, module in network.named_modules():
+        source = theirs.get(name)
+        if not isinstance(module, ScalarEmbedding) or not isinstance(source, ScalarEmbedding):
+            continue
+        taken = [n for n, _ in module.named_parameters(name) if not matches(n, ref.new)]
+        if taken and module.scale != source.scale:
+            raise UserError(
+                f"{parent} was told times with {key}.time_scale: {source.scale:g}, not "
+                f"{module.scale:g}; new: [{name}.*] learns them anew."
+            )

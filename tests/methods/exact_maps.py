@@ -85,9 +85,10 @@ def data(n, std):
     return {"x0": x0}
 
 
-def learn(steps, **method):
+def learn(steps, time_scale=1000.0, **method):
     """A method after a short training on the mixture, on the linear path."""
     network = {"name": "mlp", "width": 64, "depth": 2, "conditions": {"second_time": 1}}
+    network["time_scale"] = time_scale
     run = compose(
         {
             "data": {"name": "mixture", "batch_size": 256},

@@ -19,6 +19,7 @@ from gendiff.methods.continuous_consistency import (
     ContinuousConsistencyTraining,
     ContinuousConsistencyTrainingConfig,
 )
+from gendiff.networks.mlp import MLP, MLPConfig
 from gendiff.networks.unet import UNet, UNetConfig
 from gendiff.paths import EDM, VP, Cosine, DiscreteCosine, Linear, Trig
 from gendiff.predictions import Prediction, Reading
@@ -160,6 +161,21 @@ def test_derivative_passes_through_a_network_with_attention():
     output.square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in network.parameters())
     assert not g.requires_grad
+
+
+def test_slow_embeddings_have_small_tangents():
+    """With weights of the embedding as large as training makes them."""
+    sizes = []
+    for scale in (1000.0, 10.0):
+        torch.manual_seed(0)
+        network = MLP(MLPConfig(64, 1, time_scale=scale), (2,), 2)
+        for parameter in network.conditioning.parameters():
+            parameter.data.mul_(20)
+        config = Config(tangent_warmup=0)
+        method = make(ContinuousConsistencyTraining, config=config, networks={"student": network})
+        method.draw = Draws(("test",), 0, 500, 500)
+        sizes.append(method.loss({"x0": torch.randn(500, 2)}, "student")["tangent"])
+    assert sizes[1] < 0.6 * sizes[0]
 
 
 def test_warm_up_leaves_diffusions_part_first():

@@ -11,11 +11,13 @@ from torch import nn
 from gendiff.config import compose
 from gendiff.errors import UserError
 from gendiff.methods.flow_map import FlowMap
-from gendiff.methods.mean_flow import MeanFlow, MeanFlowConfig
+from gendiff.methods.mean_flow import MeanFlow
+from gendiff.networks.mlp import MLP, MLPConfig
 from gendiff.paths import Cosine
 from gendiff.pipeline.plan import make_plan
 from gendiff.pipeline.stages import load_pipeline
 from gendiff.samplers import flow_map
+from gendiff.seeding import Draws
 
 named = pytest.mark.parametrize("path", UNIT, ids=lambda path: type(path).__name__)
 
@@ -48,32 +50,38 @@ def test_without_a_second_time_it_is_a_denoiser(path):
         torch.testing.assert_close(out, noise, rtol=0, atol=0.03)
 
 
-def test_levels_are_told_as_small_as_asked():
-    """Both, to the loss and to the sampler."""
-    told = []
+class Slower(nn.Module):
+    """A network that is told both times as 0.03 of what they are."""
 
-    class Told(nn.Module):
-        def forward(self, x, level, cond):
-            told.append((level[0].item(), cond["second_time"][0].item()))
-            return torch.zeros_like(x)
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
 
-    config = MeanFlowConfig(time_scale=0.1)
-    method = make(MeanFlow, config=config, networks={"student": Told()}, path=Cosine())
-    method.student.mean_velocity(torch.zeros(1, 2), torch.tensor([0.8]), torch.tensor([0.4]), {})
-    method.student(torch.zeros(1, 2), torch.tensor(0.8))
-    method.sample(1, 2)
-    wanted = [(0.08, 0.04), (0.08, 0.08), (0.1, 0.05), (0.05, 0.0)]
-    assert [level for pair in told for level in pair] == pytest.approx(
-        [level for pair in wanted for level in pair], abs=1e-6
-    )
+    def forward(self, x, level, cond):
+        return self.network(x, 0.03 * level, {"second_time": 0.03 * cond["second_time"]})
+
+
+def test_a_networks_time_scale_is_a_factor_on_both_levels():
+    """In the loss, whose derivative has it, and in samples."""
+    found = []
+    for scale in (30.0, 1000.0):
+        torch.manual_seed(0)
+        settings = MLPConfig(16, 1, conditions={"second_time": 1}, time_scale=scale)
+        network = MLP(settings, (2,), 2)
+        network = network if scale == 30 else Slower(network)
+        method = make(MeanFlow, networks={"student": network}, path=Cosine())
+        method.draw = Draws((0,), 0, 512, 1)
+        loss = method.loss({"x0": 0.3 * torch.randn(512, 2)}, "student")["loss"]
+        found.append((loss.detach(), method.sample(4, 2)))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
 def test_it_learns_the_mixtures_map():
     """True samples are 0.001 apart in energy, points of the data 1.1; the mean of the data, where
     one step of the velocity leads, is 0.8 from where the exact map does.
     """
-    settings = {"times_mean": 0.0, "times_std": 2.0, "weight_power": 0.0, "time_scale": 0.03}
-    method = learn(300, name="mean_flow", **settings)
+    settings = {"times_mean": 0.0, "times_std": 2.0, "weight_power": 0.0}
+    method = learn(300, time_scale=30.0, name="mean_flow", **settings)
     energy, error = figures(method, 1)
     assert energy < 0.06
     assert error < 0.4
@@ -119,7 +127,6 @@ def test_no_flow_map_without_what_it_needs(name, change, message):
         ({"times_std": 0}, "method.times_std: 0.0 must be positive"),
         ({"times_mean": float("inf")}, "method.times_mean: inf must be finite"),
         ({"kappa": 1.5}, "method.kappa: 1.5 must be in"),
-        ({"time_scale": 0}, "method.time_scale: 0.0 must be positive"),
         ({"omega": 0}, "method.omega: 0.0 must be positive"),
         ({"omega": 2}, "networks.student.conditions.label: missing"),
         ({"name": "mean_flow_distillation", "kappa": 0.5}, "method.kappa: 0.5; a teacher guides"),
@@ -139,6 +146,7 @@ stages:
     config: mixture_diffusion
     path: {name: linear}
     method: {prediction: velocity}
+    networks: {student: {time_scale: 30}}
   mean:
     config: mixture_mean_flow
     method: {name: mean_flow_distillation}

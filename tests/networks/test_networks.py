@@ -117,6 +117,30 @@ def test_each_condition_changes_the_output(small: Any, kind: str, name: str) -> 
     assert (after - before).flatten(1).abs().amax(1).min() > 1e-7  # 0 where it has no effect
 
 
+@pytest.mark.parametrize("kind", ["unet", "mlp", "dit", "uvit"])
+def test_time_scale_is_a_factor_on_both_times(small: Any, kind: str) -> None:
+    """Not on guidance; and derivatives in time shrink by it."""
+    conditions = {"second_time": 1, "guidance": 1}
+    found = []
+    for settings, faster in (({}, 1), ({"time_scale": 10.0}, 100)):
+        network, x = small(kind, conditions=conditions, **settings)
+        torch.manual_seed(1)
+        randomize(network.double())
+        t, s, g = torch.rand(3, BATCH).double()
+
+        def by_times(t: Tensor, s: Tensor) -> Tensor:
+            return network(x.double(), t, {"second_time": s, "guidance": g})  # noqa: B023
+
+        out, slopes = by_times(faster * t, faster * s), []
+        for one, other in ((1, 0), (0, 1)):
+            turned = (one * torch.ones_like(t), other * torch.ones_like(t))
+            result: Any = torch.func.jvp(by_times, (faster * t, faster * s), turned)
+            slopes.append(faster * result[1])
+        found.append((out, *slopes))
+    assert all(slope.abs().max() > 1e-6 for slope in found[0])
+    torch.testing.assert_close(*found)
+
+
 @pytest.mark.parametrize("kind", ["unet", "dit", "uvit"])
 def test_null_label_is_a_missing_label(small: Any, kind: str) -> None:
     network, x = small(kind, conditions={"label": 10})
@@ -234,6 +258,9 @@ def test_unet_check(settings: dict[str, Any], line: str) -> None:
         (MLP, MLPConfig(depth=0), (2,), "depth: "),
         (MLP, MLPConfig(frequency=-1.0), (2,), "frequency: "),
         (MLP, MLPConfig(conditions={"colour": 3}), (2,), "conditions: "),
+        (MLP, MLPConfig(time_scale=0.0), (2,), "^time_scale: 0.0 must be positive and finite"),
+        (MLP, MLPConfig(time_scale=math.inf), (2,), "^time_scale: inf must be"),
+        (UNet, UNetConfig(time_scale=-1.0), (1, 8, 8), "^time_scale: -1.0 must be"),
         (Classifier, ClassifierConfig(), (2,), "name: classifier takes images"),
         (Classifier, ClassifierConfig(), (1, 64, 64), "name: classifier takes images"),
         (Classifier, ClassifierConfig(members=0), (1, 8, 8), "members: "),

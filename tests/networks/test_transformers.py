@@ -324,6 +324,7 @@ def test_named_sizes_are_the_papers(
         ({"heads": 0}, (1, 8, 8), "heads: must be at least 1, not 0"),
         ({"width": 64, "heads": 5}, (1, 8, 8), "heads: 5 does not divide the width of 64"),
         ({"conditions": {"colour": 3}}, (1, 8, 8), "conditions: unknown condition 'colour'"),
+        ({"time_scale": math.nan}, (1, 8, 8), "time_scale: nan must be positive and finite"),
     ],
 )
 def test_check(config: Any, settings: Any, shape: tuple[int, ...], line: str) -> None:

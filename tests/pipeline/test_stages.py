@@ -98,6 +98,35 @@ def test_new_parameters_are_named(files, tmp_path):
         make_plan(load(files, NEW % "teacher.ema"), tmp_path)
 
 
+SCALED = "stages: {teacher: {config: small, networks: {student: {conditions: {second_time: 1}}}}, \
+b: {config: small, networks: {student: {time_scale: %s, conditions: {second_time: 1}}}, \
+init: {student: {from: teacher.ema, new: [%s]}}}}"
+LEVEL, SECOND = "conditioning.noise_level.*", "conditioning.conditions.second_time.*"
+
+
+@pytest.mark.parametrize(
+    ("scale", "new", "kept"),
+    [
+        (1000, "", ""),
+        (10, f"{LEVEL}, {SECOND}", ""),
+        (10, "", LEVEL),
+        (10, LEVEL, SECOND),
+        (10, f"{SECOND}, conditioning.noise_level.mlp.0.*", LEVEL),
+    ],
+)
+def test_embeddings_of_times_are_taken_with_their_scale(files, tmp_path, scale, new, kept):
+    pipeline = load(files, SCALED % (scale, new))
+    if not kept:
+        assert len(make_plan(pipeline, tmp_path)) == 2
+        return
+    with pytest.raises(UserError) as error:
+        make_plan(pipeline, tmp_path)
+    assert str(error.value) == (
+        "b: init.student: teacher was told times with networks.student.time_scale: 1000, not 10; "
+        f"new: [{kept}] learns them anew."
+    )
+
+
 def test_evaluators_become_stages_before_all(files):
     text = "stages: {t: {config: digits_diffusion}, s: {config: digits_diffusion}}"
     stages = load(files, text).stages
