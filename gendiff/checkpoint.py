@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from gendiff.errors import UserError
+from gendiff.ranks import Ranks
 from gendiff.storage import read_json, sha256, write_atomic, write_json
 
 KEEP = 2
@@ -63,22 +64,28 @@ class Checkpoints:
             if path.name not in {e["file"] for e in entries}:
                 path.unlink(missing_ok=True)
 
-    def load(self, warn: Any) -> dict[str, Any] | None:
-        """The newest whole generation; a damaged one is named, kept aside and never used.
+    def load(self, warn: Any, ranks: Ranks | None = None) -> dict[str, Any] | None:
+        """The state of the newest whole generation, on all ranks; None if no listed one is.
+
+        A damaged one is named, kept aside and never used.
 
         Args:
             warn: called with a line about each damaged file.
-
-        Returns:
-            The state, or None if no listed generation is whole.
         """
+        path = (ranks or Ranks()).decide(lambda: self._find(warn))
+        if path is None:
+            return None
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+            raise UserError(f"{path}: cannot be read ({error}).") from None
+
+    def _find(self, warn: Any) -> Path | None:
+        """The newest whole generation's file."""
         for entry in self.listed():
             path = self.folder / entry["file"]
             if self._whole(entry):
-                try:
-                    return torch.load(path, map_location="cpu", weights_only=True)
-                except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-                    raise UserError(f"{path}: cannot be read ({error}).") from None
+                return path
             if path.exists():
                 path.replace(path.with_suffix(".damaged"))
                 warn(f"{path}: damaged, kept aside as {path.stem}.damaged; trying an older one.")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gendiff.errors import Interrupted, UserError, did_you_mean
+from gendiff.errors import Interrupted, Lost, UserError, did_you_mean
 
 KINDS = ("methods", "networks", "paths", "samplers", "data", "metrics", "configs", "stages")
 
@@ -26,7 +26,7 @@ def parser() -> Parser:
     top = Parser(prog="gendiff", description=__import__("gendiff").__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, call: Callable[[Any], None], text: str) -> Parser:
+    def add(name: str, call: Callable[[Any], int | None], text: str) -> Parser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(call=call)
         return command
@@ -91,24 +91,33 @@ def integers(text: str) -> list[int]:
     return [int(word) for word in text.split(",")]
 
 
-def run_command(args: Any) -> None:
+def run_command(args: Any) -> int:
     pipeline, folder = open_pipeline(args)
+    from gendiff.launch import launch, launched
+
+    hardware = [stage.run.hardware for stage in pipeline.stages.values()]
+    processes = max(asked.devices for asked in hardware)
+    if processes > 1 and not launched() and not args.dry_run:
+        return launch(args.words, processes)
     from gendiff.pipeline.runner import run_pipeline
     from gendiff.progress import Reporter
+    from gendiff.ranks import joined
     from gendiff.signals import Stop
 
-    stop, reporter = Stop(), Reporter()
-    with stop.listening():
+    stop = Stop()
+    with stop.listening(), joined(max(asked.timeout_minutes for asked in hardware)) as ranks:
         run_pipeline(
             pipeline,
             folder,
-            reporter,
+            Reporter(quiet=not ranks.first),
             stop,
+            ranks,
             only=args.only,
             rerun=args.rerun,
             accepted=args.accept,
             dry_run=args.dry_run,
         )
+    return 0
 
 
 def status_command(args: Any) -> None:
@@ -208,16 +217,26 @@ def main(words: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 2 the user's mistake, 75 stopped, run again."""
     try:
         args = parse(words)
-        args.call(args)
+        args.words = sys.argv[1:] if words is None else words
+        return args.call(args) or 0
     except UserError as error:
-        print(f"gendiff: {error}", file=sys.stderr)
+        tell(str(error), all_know=error.shared)
         return 2
     except (Interrupted, KeyboardInterrupt) as error:
-        print(f"gendiff: {str(error) or 'interrupted'}; run again to go on.", file=sys.stderr)
+        tell(f"{str(error) or 'interrupted'}; run again to go on.", all_know=True)
         return 75
+    except Lost as error:
+        tell(str(error))
+        return 1
     except BrokenPipeError:  # the reader, e.g. head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def tell(text: str, all_know: bool = False) -> None:
+    """A line on standard error; what all ranks know is told by the first alone."""
+    if not all_know or os.environ.get("RANK", "0") == "0":
+        print(f"gendiff: {text}", file=sys.stderr)
 
 
 def entry() -> None:

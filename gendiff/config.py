@@ -173,14 +173,9 @@ def check(run: RunConfig, where: str) -> None:
     for key, (value, low) in least.items():
         if value < low:
             raise UserError(f"{where}: {key}: {value} is too small; at least {low}.")
-    if run.hardware.devices > 1:
-        raise UserError(f"{where}: hardware.devices: {run.hardware.devices}; 1 is all so far.")
-    parts = run.hardware.devices * run.hardware.accumulate
-    if batch % (parts * block_size(batch)):
-        raise UserError(
-            f"{where}: data.batch_size: {batch} does not split into {parts} parts (devices x "
-            f"accumulate) of whole blocks of {block_size(batch)}."
-        )
+    if not run.hardware.timeout_minutes > 0:
+        raise UserError(f"{where}: hardware.timeout_minutes: must be above 0.")
+    check_ranks(run, run.hardware.devices, where)
     checks = {
         "data": run.data.check,
         "optim": run.optim.check,
@@ -206,13 +201,24 @@ def check(run: RunConfig, where: str) -> None:
             verify()
         except ValueError as error:
             raise UserError(f"{where}: {section}.{error}.") from None
-    mixed = getattr(run.method, "mixes", 1)
-    if batch % mixed or (batch // mixed) % parts:
-        raise UserError(
-            f"{where}: data.batch_size: {batch} does not split into {parts} parts (devices x "
-            f"accumulate) of whole groups of {mixed}, which {run.method.name} mixes."
-        )
     check_evaluation(run, where)
+
+
+def check_ranks(run: RunConfig, processes: int, where: str) -> None:
+    """Refuse a global batch that does not split evenly.
+
+    Raises:
+        UserError: with the key and what would be right.
+    """
+    batch, parts = run.data.batch_size, processes * run.hardware.accumulate
+    sizes = {"blocks": block_size(batch), "groups": getattr(run.method, "mixes", 1)}
+    for name, size in sizes.items():
+        if batch % (parts * size):
+            why = f", which {run.method.name} mixes" if name == "groups" else ""
+            raise UserError(
+                f"{where}: data.batch_size: {batch} does not split into {parts} parts (processes "
+                f"x hardware.accumulate) of whole {name} of {size}{why}."
+            )
 
 
 def check_evaluation(run: RunConfig, where: str) -> None:

@@ -15,6 +15,7 @@ from gendiff.evaluation.guard import Guard
 from gendiff.methods.base import Method
 from gendiff.methods.update import HELP, skipping
 from gendiff.progress import Task
+from gendiff.ranks import Ranks, Vote
 from gendiff.signals import Stop
 from gendiff.tracking import Tracker
 
@@ -31,9 +32,11 @@ class Keeper(Callback):
         task: Task,
         stop: Stop,
         guard: Guard,
+        ranks: Ranks,
     ) -> None:
         self.run, self.checkpoints, self.state = run, checkpoints, state
         self.trackers, self.task, self.stop, self.guard = trackers, task, stop, guard
+        self.ranks, self.vote = ranks, Vote(ranks)
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         saved = self.state["optimizers"] if self.state else []
@@ -49,13 +52,13 @@ class Keeper(Callback):
     ) -> None:
         done = pl_module.batches_done
         last = done == pl_module.max_steps
-        asked = self.stop.asked  # once: a signal can come between two looks
+        asked = self.vote(self.stop.asked)  # once: a signal can come between two looks
         save = done % self.run.trainer.checkpoint_steps == 0 or last or asked
         watched = self.guard.look()
         if done % self.run.logging.every_steps == 0 or save or watched:
             skipped = skipping(pl_module, self.run.trainer.skip_limit)
             save = save and (last or not skipped)  # the weights may be why
-            losses = finite_losses(pl_module, skipped, weights_too=save)
+            losses = finite_losses(pl_module, skipped, self.ranks, weights_too=save)
             self.task.loss = losses.get(next(iter(pl_module.losses)), self.task.loss)
             logged = {**losses, **watched, **self.count_skipped(pl_module)}
             for tracker in self.trackers:
@@ -67,7 +70,7 @@ class Keeper(Callback):
                 "state": pl_module.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
             }
-            self.checkpoints.save(state, done)
+            self.ranks.decide(lambda: self.checkpoints.save(state, done))
         if asked and not last:
             raise Interrupted(f"stopped at step {done} of {pl_module.max_steps}")
 
@@ -82,13 +85,15 @@ class Keeper(Callback):
         return {"skipped": total} if total else {}
 
 
-def finite_losses(method: Method, skipped: Container[str], weights_too: bool) -> dict[str, float]:
-    """The last losses as numbers, less those not finite of roles whose update was skipped.
+def finite_losses(
+    method: Method, skipped: Container[str], ranks: Ranks, weights_too: bool
+) -> dict[str, float]:
+    """The last losses, less those not finite of roles whose update was skipped.
 
     Raises:
         UserError: another one, or a weight about to be saved, is not finite.
     """
-    losses = {name: float(value) for name, value in method.losses.items()}
+    losses = ranks.mean({name: float(value) for name, value in method.losses.items()})
     wrong = [name for name, value in losses.items() if not math.isfinite(value)]
     told = [n for n in wrong if (n.rpartition("/")[0] or method.learning[0]) in skipped]
     bad = [f"{name} is {losses[name]}" for name in wrong if name not in told]

@@ -59,7 +59,10 @@ class EvaluationConfig:
 class HardwareConfig:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
-    """Processes on this node."""
+    """Processes on this node; all stages of a run have as many as the one that asks for most.
+    torchrun and srun say themselves how many there are."""
+    timeout_minutes: float = 60.0
+    """That a process waits for another before it gives up, and says for which."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 computes in mixed precision; weights and averages stay float32."""
     accumulate: int = 1
