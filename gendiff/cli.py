@@ -93,12 +93,14 @@ def integers(text: str) -> list[int]:
 
 def run_command(args: Any) -> int:
     pipeline, folder = open_pipeline(args)
-    from gendiff.launch import launch, launched
+    from gendiff.launch import follow, launch, launched
 
     hardware = [stage.run.hardware for stage in pipeline.stages.values()]
     processes = max(asked.devices for asked in hardware)
     if processes > 1 and not launched() and not args.dry_run:
         return launch(args.words, processes)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        follow()
     from gendiff.pipeline.runner import run_pipeline
     from gendiff.progress import Reporter
     from gendiff.ranks import joined
@@ -215,6 +217,7 @@ def list_command(args: Any) -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 2 the user's mistake, 75 stopped, run again."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # we say ourselves who is gone
     try:
         args = parse(words)
         args.words = sys.argv[1:] if words is None else words

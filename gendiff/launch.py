@@ -6,6 +6,8 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
 import uuid
 from collections.abc import Sequence
 
@@ -17,11 +19,25 @@ from gendiff.errors import Interrupted, Lost
 
 TOLD = (2, 75)
 """Exit codes of a rank that has said why."""
+SECONDS = 0.5
+"""Between two looks at whether the launcher lives."""
 
 
 def launched() -> bool:
     """Whether torchrun or ``srun`` has started this process among others."""
     return "RANK" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
+
+
+def follow() -> None:
+    """Stop as SIGTERM would when the launcher of this process dies, killed perhaps."""
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def launch(words: Sequence[str], processes: int) -> int:

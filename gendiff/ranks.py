@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, _set_pg_timeout
 from torch.distributed.rendezvous import rendezvous
 from torchmetrics.utilities.distributed import gather_all_tensors
 
@@ -27,6 +27,9 @@ from gendiff.lost import losing
 from gendiff.storage import lock
 
 T = TypeVar("T")
+
+START = timedelta(minutes=10)
+"""That processes wait for each other to come up."""
 
 
 @dataclass(frozen=True)
@@ -218,10 +221,12 @@ def joined(minutes: float = 12 * 60) -> Iterator[Ranks]:
     # what is said between processes travels by the CPU; gradients of GPUs by theirs
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     wait = timedelta(minutes=minutes)
+    start = min(wait, START)
     with losing(None, rank, world, "start"):
-        store, rank, world = next(rendezvous("env://", timeout=wait))
+        store, rank, world = next(rendezvous("env://", timeout=start))
         apart = PrefixStore("group", store)
-        dist.init_process_group(backend, store=apart, rank=rank, world_size=world, timeout=wait)
+        dist.init_process_group(backend, store=apart, rank=rank, world_size=world, timeout=start)
+    getattr(dist, "set_timeout", _set_pg_timeout)(wait)  # public since PyTorch 2.15
     try:
         with losing(store, rank, world, "between stages"):
             yield here(store)
