@@ -42,6 +42,9 @@ def parser() -> Parser:
     run.add_argument("--accept", metavar="STAGE", action="append", help="keep stale weights")
     run.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
 
+    run.add_argument("--slurm", action="store_true", help="write a SLURM job a stage instead")
+    run.add_argument("--submit", action="store_true", help="with --slurm: submit them, chained")
+
     sample = add("sample", sample_command, "draw samples from a finished stage")
     sample.add_argument("model", type=Path, metavar="MODEL", help="a stage folder")
     sample.add_argument("-n", type=int, default=64, help="samples (default 64)")
@@ -93,6 +96,15 @@ def integers(text: str) -> list[int]:
 
 def run_command(args: Any) -> int:
     pipeline, folder = open_pipeline(args)
+    if args.slurm:
+        from gendiff.pipeline.slurm import slurm_jobs
+        from gendiff.progress import Reporter
+
+        words = [args.target, *args.overrides]
+        slurm_jobs(pipeline, folder, words, Reporter(), args.submit)
+        return 0
+    if args.submit:
+        raise UserError("--submit: goes with --slurm.")
     from gendiff.launch import follow, launch, launched
 
     hardware = [stage.run.hardware for stage in pipeline.stages.values()]

@@ -161,6 +161,7 @@ def check(run: RunConfig, where: str) -> None:
         "trainer.skip_limit": (run.trainer.skip_limit, 0),
         "data.batch_size": (batch, 1),
         "hardware.devices": (run.hardware.devices, 1),
+        "hardware.nodes": (run.hardware.nodes, 1),
         "hardware.accumulate": (run.hardware.accumulate, 1),
         "hardware.workers": (run.hardware.workers, 0),
         "logging.every_steps": (run.logging.every_steps, 1),
@@ -173,8 +174,13 @@ def check(run: RunConfig, where: str) -> None:
     for key, (value, low) in least.items():
         if value < low:
             raise UserError(f"{where}: {key}: {value} is too small; at least {low}.")
-    if not run.hardware.timeout_minutes > 0:
-        raise UserError(f"{where}: hardware.timeout_minutes: must be above 0.")
+    minutes = {
+        "hardware.timeout_minutes": run.hardware.timeout_minutes,
+        "trainer.checkpoint_minutes": run.trainer.checkpoint_minutes,
+    }
+    for key, number in minutes.items():
+        if not 0 < number < math.inf:
+            raise UserError(f"{where}: {key}: {number} must be above 0 and finite.")
     check_ranks(run, run.hardware.devices, where)
     checks = {
         "data": run.data.check,

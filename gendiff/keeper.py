@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Container
 from typing import Any
 
@@ -44,6 +45,7 @@ class Keeper(Callback):
             optimizer.load_state_dict(state)
         self.state = None  # its tensors are the optimizer's now
         self.told = int(pl_module.skipped[:, 1].sum())
+        self.saved = time.monotonic()
         self.stop.patient = True
         self.stop.take_back()  # Lightning's loop answers SIGTERM by leaving at once, with code 0
 
@@ -52,8 +54,9 @@ class Keeper(Callback):
     ) -> None:
         done = pl_module.batches_done
         last = done == pl_module.max_steps
-        asked = self.vote(self.stop.asked)  # once: a signal can come between two looks
-        save = done % self.run.trainer.checkpoint_steps == 0 or last or asked
+        # looked at once: a signal can come between two looks
+        asked, due = self.vote(self.stop.asked, self.ranks.first and self.late())
+        save = done % self.run.trainer.checkpoint_steps == 0 or last or asked or due
         watched = self.guard.look()
         if done % self.run.logging.every_steps == 0 or save or watched:
             skipped = skipping(pl_module, self.run.trainer.skip_limit)
@@ -71,8 +74,13 @@ class Keeper(Callback):
                 "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
             }
             self.ranks.decide(lambda: self.checkpoints.save(state, done))
+            self.saved = time.monotonic()
         if asked and not last:
             raise Interrupted(f"stopped at step {done} of {pl_module.max_steps}")
+
+    def late(self) -> bool:
+        """Whether the last checkpoint is older than it may be."""
+        return time.monotonic() - self.saved > 60 * self.run.trainer.checkpoint_minutes
 
     def count_skipped(self, method: Method) -> dict[str, float]:
         """What to log of skipped updates, if any; says so when they are more than before."""

@@ -140,32 +140,27 @@ def for_all(kind: type[BaseException], text: str) -> BaseException:
 
 
 class Vote:
-    """Whether any rank asks for something, known to all after the same step.
+    """Which of some things any rank asks for, known to all after the same step.
 
     Asked after every step and answered one step later, as the message travels meanwhile; with one
-    process the answer is its own. The message is one number between CPUs: nothing waits for a GPU.
+    process the answer is its own. The message is a few numbers between CPUs: no GPU is waited for.
     """
 
     def __init__(self, ranks: Ranks) -> None:
         self.ranks = ranks
         self.sent: tuple[Tensor, Any] | None = None
 
-    def __call__(self, asked: bool) -> bool:
+    def __call__(self, *asked: bool) -> list[bool]:
         if self.ranks.world == 1:
-            return asked
-        answer = self.wait()
-        ballot = torch.tensor([float(asked)])
+            return [*asked]
+        answer = [False] * len(asked)
+        if self.sent:
+            ballot, work = self.sent
+            work.wait()
+            answer = ballot.bool().tolist()
+        ballot = torch.tensor(asked, dtype=torch.int32)
         self.sent = ballot, dist.all_reduce(ballot, dist.ReduceOp.MAX, async_op=True)
         return answer
-
-    def wait(self) -> bool:
-        """The answer of the last ballot; no if there was none."""
-        if self.sent is None:
-            return False
-        ballot, work = self.sent
-        work.wait()
-        self.sent = None
-        return bool(ballot)
 
 
 def here(store: Any = None) -> Ranks:
