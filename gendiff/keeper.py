@@ -59,9 +59,11 @@ class Keeper(Callback):
         save = done % self.run.trainer.checkpoint_steps == 0 or last or asked or due
         watched = self.guard.look()
         if done % self.run.logging.every_steps == 0 or save or watched:
-            skipped = skipping(pl_module, self.run.trainer.skip_limit)
+            losses = self.ranks.mean({k: float(v) for k, v in pl_module.losses.items()})
+            limit = self.run.trainer.skip_limit
+            skipped = self.ranks.decide(lambda: skipping(pl_module, limit))
             save = save and (last or not skipped)  # the weights may be why
-            losses = finite_losses(pl_module, skipped, self.ranks, weights_too=save)
+            losses = self.ranks.decide(lambda: finite(losses, pl_module, skipped, save))
             self.task.loss = losses.get(next(iter(pl_module.losses)), self.task.loss)
             logged = {**losses, **watched, **self.count_skipped(pl_module)}
             for tracker in self.trackers:
@@ -93,15 +95,14 @@ class Keeper(Callback):
         return {"skipped": total} if total else {}
 
 
-def finite_losses(
-    method: Method, skipped: Container[str], ranks: Ranks, weights_too: bool
+def finite(
+    losses: dict[str, float], method: Method, skipped: Container[str], weights_too: bool
 ) -> dict[str, float]:
-    """The last losses, less those not finite of roles whose update was skipped.
+    """Losses, less those not finite of roles whose update was skipped.
 
     Raises:
         UserError: another one, or a weight about to be saved, is not finite.
     """
-    losses = ranks.mean({name: float(value) for name, value in method.losses.items()})
     wrong = [name for name, value in losses.items() if not math.isfinite(value)]
     told = [n for n in wrong if (n.rpartition("/")[0] or method.learning[0]) in skipped]
     bad = [f"{name} is {losses[name]}" for name in wrong if name not in told]
