@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from gendiff.errors import Interrupted, Lost, UserError, did_you_mean
+from gendiff.signals import Stop
 
-KINDS = ("methods", "networks", "paths", "samplers", "data", "metrics", "configs", "stages")
+KINDS = (
+    *("methods", "networks", "paths", "samplers", "data", "extractors", "metrics"),
+    *("configs", "stages"),
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,7 +32,7 @@ def parser() -> Parser:
 
     def add(name: str, call: Callable[[Any], int | None], text: str) -> Parser:
         command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(call=call)
+        command.set_defaults(call=call, parser=command)
         return command
 
     run = add("run", run_command, "train every stage that is not up to date, and evaluate it")
@@ -47,8 +51,8 @@ def parser() -> Parser:
 
     sample = add("sample", sample_command, "draw samples from a finished stage")
     sample.add_argument("model", type=Path, metavar="MODEL", help="a stage folder")
-    sample.add_argument("-n", type=int, default=64, help="samples (default 64)")
-    sample.add_argument("--steps", type=int, help="sampling steps (default: as trained)")
+    sample.add_argument("-n", type=count, default=64, help="samples (default 64)")
+    sample.add_argument("--steps", type=count, help="sampling steps (default: as trained)")
     sample.add_argument("--sampler", help="default: the method's own")
     sample.add_argument("--label", type=int, help="one class (default: all, in rows)")
     sample.add_argument("--guidance", type=float, default=0.0, metavar="W")
@@ -60,13 +64,13 @@ def parser() -> Parser:
 
     evaluate = add("evaluate", evaluate_command, "quality against NFE of finished stages")
     evaluate.add_argument("models", nargs="+", type=Path, metavar="MODEL", help="a stage folder")
-    evaluate.add_argument("--steps", type=integers, help="e.g. 1,2,4,8")
+    evaluate.add_argument("--steps", type=counts, help="e.g. 1,2,4,8")
     evaluate.add_argument("--sampler", action="append", help="may be given several times")
     evaluate.add_argument("--guidance", type=float, action="append", metavar="W", help="weight")
     evaluate.add_argument("--role", action="append", help="whose weights (default: the average)")
     evaluate.add_argument("--metric", action="append", help="one of them (default: all)")
-    evaluate.add_argument("--samples", type=int, help="samples a draw (default: as held out)")
-    evaluate.add_argument("--draws", type=int, help="sample sets a point")
+    evaluate.add_argument("--samples", type=count, help="samples a draw (default: as held out)")
+    evaluate.add_argument("--draws", type=count, help="sample sets a point")
     evaluate.add_argument(
         "-o", "--output", type=Path, help="x.json; the table and curves go beside it"
     )
@@ -82,7 +86,9 @@ def parse(words: Sequence[str] | None) -> Any:
     words_allowed = next((name for name in ("overrides", "models") if name in args), None)
     odd = next((word for word in rest if not words_allowed or word.startswith("-")), None)
     if odd:
-        raise UserError(f"{odd}: no such option or argument of gendiff {args.command}.")
+        options = args.parser._option_string_actions if odd.startswith("-") else ()
+        hint = did_you_mean(odd.split("=")[0], options)
+        raise UserError(f"{odd}: no such option or argument of gendiff {args.command}.{hint}")
     if rest and words_allowed == "overrides":
         args.overrides = [*args.overrides, *rest]
     elif rest:
@@ -90,8 +96,20 @@ def parse(words: Sequence[str] | None) -> Any:
     return args
 
 
-def integers(text: str) -> list[int]:
-    return [int(word) for word in text.split(",")]
+def count(text: str) -> int:
+    """A word as a number of things."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is too small; at least 1")
+    return number
+
+
+def counts(text: str) -> list[int]:
+    """Such numbers with commas between."""
+    return [count(word) for word in text.split(",")]
 
 
 def run_command(args: Any) -> int:
@@ -116,7 +134,6 @@ def run_command(args: Any) -> int:
     from gendiff.pipeline.runner import run_pipeline
     from gendiff.progress import Reporter
     from gendiff.ranks import joined
-    from gendiff.signals import Stop
 
     stop = Stop()
     with stop.listening(), joined(max(asked.timeout_minutes for asked in hardware)) as ranks:
@@ -138,12 +155,14 @@ def status_command(args: Any) -> None:
     pipeline, folder = open_pipeline(args)
     from gendiff.pipeline.plan import make_plan
     from gendiff.progress import Reporter
+    from gendiff.storage import locked
     from gendiff.train import planned
 
     reporter = Reporter()
     for step in make_plan(pipeline, folder):
-        total = planned(step.stage.run)
-        words = [f"{step.stage.name:24} {step.state:10} {step.done}/{total}"]
+        total, name = planned(step.stage.run), step.stage.name
+        state = "running" if locked(folder / ".locks" / name) else step.state
+        words = [f"{name:24} {state:10} {step.done}/{total}"]
         if step.waits_for and step.state != "done":
             words.append(f"waits for {', '.join(step.waits_for)}")
         reporter.say("  ".join(words + step.why))
@@ -158,8 +177,6 @@ def open_pipeline(args: Any) -> tuple[Any, Path]:
 
 
 def sample_command(args: Any) -> None:
-    if args.n < 1:
-        raise UserError(f"-n: {args.n}; at least 1.")
     import torch
 
     from gendiff.model import load
@@ -168,7 +185,8 @@ def sample_command(args: Any) -> None:
     check_output(args.output)
     model = load(args.model, args.role)
     steps = args.steps if args.steps is not None else model.default_steps
-    labels = None if args.label is None else torch.full((args.n,), args.label)
+    alike = args.label is not None
+    labels = torch.full((args.n,), args.label) if alike else model.labels(args.n)
     x = model.sample(
         args.n,
         steps,
@@ -177,7 +195,7 @@ def sample_command(args: Any) -> None:
         guidance=args.guidance,
         seed=args.seed,
     )
-    save_samples(x, args.output, model.run.data.classes if labels is None else 0)
+    save_samples(x, args.output, 0 if alike else model.run.data.classes, labels)
     print(args.output)
 
 
@@ -186,7 +204,6 @@ def evaluate_command(args: Any) -> None:
     from gendiff.progress import Reporter
     from gendiff.ranks import joined
     from gendiff.report.table import show_table
-    from gendiff.signals import Stop
     from gendiff.storage import write_json
 
     if args.output and args.output.suffix != ".json":
@@ -255,8 +272,9 @@ def tell(text: str, all_know: bool = False) -> None:
 
 
 def entry() -> None:
-    """The ``gendiff`` command."""
-    sys.exit(main())
+    """The ``gendiff`` command; a signal during long imports ends it as it would later."""
+    with Stop().listening():
+        sys.exit(main())
 
 
 if __name__ == "__main__":

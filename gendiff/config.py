@@ -22,6 +22,7 @@ from gendiff.errors import UserError, did_you_mean
 from gendiff.extractors import check_extractor, check_perceptual
 from gendiff.optim import OptimConfig
 from gendiff.sections import (
+    BOUNDS,
     OUTSIDE,
     EvaluationConfig,
     HardwareConfig,
@@ -155,53 +156,30 @@ def check(run: RunConfig, where: str) -> None:
             raise UserError(
                 f"{where}: logging.{package}: is not installed; pip install 'gendiff[{package}]'."
             )
-    least = {
-        "trainer.max_steps": (run.trainer.max_steps, 1),
-        "trainer.checkpoint_steps": (run.trainer.checkpoint_steps, 1),
-        "trainer.skip_limit": (run.trainer.skip_limit, 0),
-        "data.batch_size": (batch, 1),
-        "hardware.devices": (run.hardware.devices, 1),
-        "hardware.nodes": (run.hardware.nodes, 1),
-        "hardware.accumulate": (run.hardware.accumulate, 1),
-        "hardware.workers": (run.hardware.workers, 0),
-        "logging.every_steps": (run.logging.every_steps, 1),
-        "evaluation.draws": (run.evaluation.draws, 1),
-        "evaluation.batch_size": (run.evaluation.batch_size, 1),
-        "evaluation.watch_times": (run.evaluation.watch_times, 0),
-        "evaluation.samples": (2 if run.evaluation.samples is None else run.evaluation.samples, 2),
-        "evaluation.steps": (min(run.evaluation.steps, default=1), 1),
-    }
-    for key, (value, low) in least.items():
-        if value < low:
-            raise UserError(f"{where}: {key}: {value} is too small; at least {low}.")
-    minutes = {
-        "hardware.timeout_minutes": run.hardware.timeout_minutes,
-        "trainer.checkpoint_minutes": run.trainer.checkpoint_minutes,
-    }
-    for key, number in minutes.items():
-        if not 0 < number < math.inf:
-            raise UserError(f"{where}: {key}: {number} must be above 0 and finite.")
+    for key, (low, high) in BOUNDS.items():
+        section, _, name = key.partition(".")
+        value = getattr(getattr(run, section), name)
+        for number in value if isinstance(value, list) else [value]:
+            if number is not None and not low <= number <= high:
+                fault = f"small; at least {low}" if number < low else f"large; at most {high}"
+                raise UserError(f"{where}: {key}: {number} is too {fault}.")
     check_ranks(run, run.hardware.devices, where)
     checks = {
         "data": run.data.check,
         "optim": run.optim.check,
         "path": run.make_path,
         "method": lambda: method.check(run.method, run.make_path()),
-        "networks": lambda: method.check_networks(run.method, run.networks),
+        "networks": lambda: check_networks(run),
     }
     for role, network in run.networks.items():
         cls, shape = registry.lookup("networks", network.name), run.network_shape(role)[0]
         checks[f"networks.{role}"] = lambda c=cls, n=network, s=shape: c.check(n, s)
-        counts = {
-            "conditions.label": getattr(network, "conditions", {}).get("label"),
-            "classes": getattr(network, "classes", None),
-        }
-        for key, count in counts.items():
-            if count is not None and count != run.data.classes:
-                raise UserError(
-                    f"{where}: networks.{role}.{key}: {count}, but {run.data.name} has "
-                    f"{run.data.classes} classes."
-                )
+        seen = getattr(network, "classes", run.data.classes)
+        if seen != run.data.classes:
+            raise UserError(
+                f"{where}: networks.{role}.classes: {seen}, but {run.data.name} has "
+                f"{run.data.classes}."
+            )
     for section, verify in checks.items():
         try:
             verify()
@@ -225,6 +203,28 @@ def check_ranks(run: RunConfig, processes: int, where: str) -> None:
                 f"{where}: data.batch_size: {batch} does not split into {parts} parts (processes "
                 f"x hardware.accumulate) of whole {name} of {size}{why}."
             )
+
+
+def check_networks(run: RunConfig) -> None:
+    """Refuse conditions that a network is never told, and networks that lack what it is told.
+
+    Raises:
+        ValueError: the message begins with the role and key.
+    """
+    for role, network in run.networks.items():
+        given = getattr(network, "conditions", {})
+        told = run.method_class.tells(role, run.method)
+        if run.data.classes:
+            told = {"label": run.data.classes, **told}
+        sizes = ", ".join(f"{name}: {size}" for name, size in told.items()) or "nothing"
+        for name in {**given, **told}:
+            optional = name == "label" and name not in given
+            if given.get(name) != told.get(name) and not optional:
+                raise ValueError(
+                    f"{role}.conditions.{name}: {given.get(name, 'missing')}; {run.method.name} "
+                    f"tells its {role} {sizes}"
+                )
+    run.method_class.check_networks(run.method, run.networks)
 
 
 def check_evaluation(run: RunConfig, where: str) -> None:

@@ -1,4 +1,4 @@
-"""The one error a user is meant to see."""
+"""The one error a user is meant to see, and what helps to say it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,18 @@ class Interrupted(BaseException):
 
 class Lost(Exception):
     """Another process of the run is gone or silent; told in a line (exit code 1)."""
+
+
+def check_count(key: str, count: int, least: int, most: int) -> None:
+    """Refuse a number while a config loads, one so large as well that nothing would ever begin.
+
+    Raises:
+        ValueError: the message begins with the key.
+    """
+    if count < least:
+        raise ValueError(f"{key}: {count} must be at least {least}")
+    if count > most:
+        raise ValueError(f"{key}: {count} must be at most {most}")
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:

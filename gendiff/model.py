@@ -43,6 +43,10 @@ class Model:
         """Whether the network that samples takes labels."""
         return self.run.conditional
 
+    def labels(self, n: int) -> Tensor | None:
+        """The classes spread evenly over n samples, in order, (n,); None without labels."""
+        return torch.arange(n) * self.run.data.classes // n if self.conditional else None
+
     @property
     def default_steps(self) -> int:
         """Steps to sample with when none are named: what the method or its evaluation says."""
@@ -69,8 +73,7 @@ class Model:
         Raises:
             UserError: an impossible sampler, number of steps or label.
         """
-        if labels is None and self.conditional:
-            labels = torch.arange(n) * self.run.data.classes // n
+        labels = self.labels(n) if labels is None else labels
         drawn = self.batches(
             0, n, steps, sampler=sampler, labels=labels, guidance=guidance, seed=seed
         )

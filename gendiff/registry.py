@@ -92,6 +92,11 @@ TABLE: dict[str, dict[str, str]] = {
         "stackedmnist": "gendiff.data.stacked:StackedMNIST",
         "swiss_roll": "gendiff.data.toy.sets:SwissRoll",
     },
+    "extractors": {
+        "dinov2": "gendiff.extractors.dinov2:DINOv2",
+        "inception": "gendiff.extractors.inception:Inception",
+        "timm/NAME": "gendiff.extractors.vision:Vision",
+    },
     "metrics": {
         "class_accuracy": "gendiff.metrics.class_accuracy:ClassAccuracy",
         "class_modes": "gendiff.metrics.class_modes:ClassModes",

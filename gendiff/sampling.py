@@ -42,6 +42,9 @@ ANY_DENOISER = (
 )
 """Samplers for denoisers trained at every noise level, the default first."""
 
+MOST_CALLS = 1000
+"""Of a setting that is a whole number: they multiply the steps."""
+
 SHARED = {"denoiser", "x", "times", "cond", "noise"}
 FORM = re.compile(r"(?P<name>\w+)(\((?P<settings>[^()]*)\))?(@(?P<where>[\w.,]+))?")
 
@@ -186,4 +189,6 @@ def _value(where: str, word: str, default: Any, hint: Any) -> Any:
         raise ValueError(f"{where} must be {kind}") from None
     if not 0 <= number < math.inf:
         raise ValueError(f"{where} must be at least 0 and finite")
+    if isinstance(default, int) and number > MOST_CALLS:
+        raise ValueError(f"{where} must be at most {MOST_CALLS}")
     return number

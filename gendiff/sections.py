@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,6 +10,27 @@ from gendiff.extractors import is_pretrained
 
 OUTSIDE = {"identity": False}
 """Metadata of a field that does not change what is trained, and so not the fingerprint."""
+
+
+BOUNDS = {
+    "data.batch_size": (1, 10**6),
+    "trainer.max_steps": (1, math.inf),
+    "trainer.checkpoint_steps": (1, math.inf),
+    "trainer.skip_limit": (0, math.inf),
+    "trainer.checkpoint_minutes": (0.01, 10**6),
+    "hardware.devices": (1, 1000),
+    "hardware.nodes": (1, 10**5),
+    "hardware.timeout_minutes": (0.01, 10**5),
+    "hardware.accumulate": (1, math.inf),
+    "hardware.workers": (0, 1000),
+    "logging.every_steps": (1, math.inf),
+    "evaluation.steps": (1, math.inf),
+    "evaluation.samples": (2, math.inf),
+    "evaluation.draws": (1, 10**4),
+    "evaluation.batch_size": (1, math.inf),
+    "evaluation.watch_times": (0, 1000),
+}
+"""Least and most of numbers that may be too small, or so large that a run would never begin."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -113,6 +114,18 @@ def sweep_temporaries(folder: Path) -> None:
     """Remove what writes that were killed have left behind. Call it under the folder's lock."""
     for path in folder.rglob(".*.tmp"):
         path.unlink(missing_ok=True)
+
+
+def locked(folder: Path) -> bool:
+    """Whether someone holds a folder's lock; leaves no trace."""
+    try:
+        with (folder / ".lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none
+        return False
+    return False
 
 
 @contextmanager

@@ -19,6 +19,9 @@ from gendiff.seeding import key
 
 Batch = dict[str, Tensor]
 
+MOST_ROWS = 10**8
+"""That a set which draws its rows is asked for: they are held in memory."""
+
 
 @dataclass(frozen=True)
 class DataConfig:

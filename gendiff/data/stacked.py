@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gendiff.data.base import Batch, DataConfig
+from gendiff.data.base import MOST_ROWS, Batch, DataConfig
 from gendiff.data.digits import Digits, DigitsConfig
 from gendiff.data.idx import CLASSES, PADDING, SIDE, read_mnist
+from gendiff.errors import check_count
 from gendiff.seeding import key
 
 _CHANNELS = 3
@@ -40,8 +41,7 @@ class StackedConfig(DataConfig):
             ValueError: a value is impossible; the message begins with the key.
         """
         for name in ("samples", "held_out"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
+            check_count(name, getattr(self, name), 1, MOST_ROWS)
 
 
 class Stacks(Dataset[Batch]):

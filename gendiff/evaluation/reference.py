@@ -21,7 +21,7 @@ from gendiff.data.base import collate
 from gendiff.errors import UserError
 from gendiff.evaluation.intervals import GROUPS, in_all, over_draws
 from gendiff.evaluation.sight import Batches, Sight, look, measure
-from gendiff.extractors import make_extractor
+from gendiff.extractors import find_weights, make_extractor
 from gendiff.extractors.points import Points
 from gendiff.metrics.base import Known
 from gendiff.ranks import Ranks
@@ -201,7 +201,7 @@ def describe(run: RunConfig, run_folder: Path) -> dict[str, Any]:
     if asked.stage:
         weights = check_done(run_folder / asked.stage)["digests"]["weights/ema.safetensors"]
     elif asked.extractor:
-        weights = sha256(Path(str(asked.weights)))
+        weights = sha256(find_weights(asked.weights))
     return {
         "protocol": PROTOCOL,
         "data": {k: v for k, v in asdict(run.data).items() if k != "batch_size"},

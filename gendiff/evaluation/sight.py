@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gendiff import registry
+from gendiff.errors import UserError
 from gendiff.metrics.base import Known
 from gendiff.ranks import Ranks
 
@@ -86,6 +87,10 @@ def measure(
         for sight, is_real in ((real, True), (generated, False)):
             metric.update(getattr(sight, metric.sees).to(device), real=is_real)
         value = metric.compute()
+        if not (isinstance(value, dict) or getattr(metric, "figures", None)):
+            raise UserError(
+                f"evaluation.metrics: {name}: its class lacks figures, a tuple of names."
+            )
         values = value if isinstance(value, dict) else {metric.figures[0]: value}
         numbers = {key: float(number) for key, number in values.items()}
         figures |= {key: number for key, number in numbers.items() if math.isfinite(number)}

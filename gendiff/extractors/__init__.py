@@ -12,17 +12,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gendiff import registry
 from gendiff.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:  # a config is checked without torch
     from gendiff.extractors.base import Extractor
 
 TIMM = "timm/"
-NAMES = ("dinov2", "inception")
+NAMES = tuple(name for name in registry.TABLE["extractors"] if not name.startswith(TIMM))
 """Beside ``timm/NAME``."""
 
 
@@ -32,11 +34,11 @@ def is_pretrained(name: str) -> bool:
 
 
 def check_extractor(name: str, weights: str | None) -> None:
-    """Whether `make_extractor` has what it needs; cheap, no network is built.
+    """Whether a choice can be right; no file is looked for and no network built.
 
     Raises:
-        UserError: an unknown name, a package that is not installed, no weights or no such file;
-            the message begins with the key at fault.
+        UserError: an unknown name, a package that is not installed, or no weights; the message
+            begins with the key at fault.
     """
     if not is_pretrained(name):
         hint = did_you_mean(name, [*NAMES, "timm/NAME"])
@@ -48,13 +50,19 @@ def check_extractor(name: str, weights: str | None) -> None:
         )
     if name.startswith(TIMM):
         _check_timm(name.removeprefix(TIMM))
-    if weights is None:
-        raise UserError(
-            f"evaluation.weights: {name} needs a file of weights, .safetensors or .pth; "
-            "nothing is downloaded."
-        )
-    if not Path(weights).is_file():
+    _check_given(name, weights)
+
+
+def find_weights(weights: str | None) -> Path:
+    """The file of an extractor's weights: needed to train or to measure, not to read a config.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    path = Path(weights or "")
+    if not path.is_file():
         raise UserError(f"evaluation.weights: {weights}: no such file.")
+    return path
 
 
 def make_extractor(name: str, weights: str | None) -> Extractor:
@@ -65,29 +73,24 @@ def make_extractor(name: str, weights: str | None) -> Extractor:
         weights: .safetensors, or what ``torch.save`` wrote of a ``state_dict``.
 
     Raises:
-        UserError: what `check_extractor` refuses, and a file that is damaged, holds more than
-            tensors or does not fit the network.
+        UserError: what `check_extractor` refuses, and a file that is missing, damaged, holds more
+            than tensors or does not fit the network.
     """
     check_extractor(name, weights)
-    path = Path(weights or "")
-    if name == "inception":
-        from gendiff.extractors.inception import Inception
-
-        return Inception(path)
-    if name == "dinov2":
-        from gendiff.extractors.dinov2 import DINOv2
-
-        return DINOv2(path)
-    from gendiff.extractors.vision import Vision
-
-    return Vision(name.removeprefix(TIMM), path)
+    path = find_weights(weights)
+    if name.startswith(TIMM):
+        make = partial(registry.lookup("extractors", f"{TIMM}NAME"), name.removeprefix(TIMM))
+    else:
+        make = registry.lookup("extractors", name)
+    extractor: Extractor = make(path)
+    return extractor
 
 
 def check_perceptual(name: str, weights: str, shape: tuple[int, ...]) -> None:
-    """Whether a perceptual term has what it needs, for samples of this shape.
+    """Whether a perceptual term can be right, for samples of this shape; timm is not asked.
 
     Raises:
-        UserError: as `check_extractor`, by the keys of the method.
+        UserError: no network of timm, no weights, or samples that are no images.
     """
     if not name.startswith(TIMM):
         raise UserError(f"method.perceptual.extractor: {name!r} must be timm/NAME.")
@@ -96,7 +99,7 @@ def check_perceptual(name: str, weights: str, shape: tuple[int, ...]) -> None:
             f"method.perceptual.weight: features are of images of 1 or 3 channels, not {shape}."
         )
     with keys_of("method.perceptual"):
-        check_extractor(name, weights or None)
+        _check_given(name, weights or None)
 
 
 @contextmanager
@@ -106,6 +109,14 @@ def keys_of(section: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(str(error).replace("evaluation.", f"{section}.", 1)) from None
+
+
+def _check_given(name: str, weights: str | None) -> None:
+    if weights is None:
+        raise UserError(
+            f"evaluation.weights: {name} needs a file of weights, .safetensors or .pth; "
+            "nothing is downloaded."
+        )
 
 
 def _check_timm(model: str) -> None:

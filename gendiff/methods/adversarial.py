@@ -13,6 +13,9 @@ from gendiff.adversarial import GAMES, Judge, Objective, control, gradient_penal
 from gendiff.methods.base import Method, MethodConfig
 from gendiff.paths import Path
 
+MOST_LATENT = 10**5
+"""Of the sizes of z."""
+
 
 @dataclass(frozen=True)
 class AdversarialConfig(MethodConfig):

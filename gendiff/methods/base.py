@@ -6,7 +6,7 @@ which of them learn, and what a role's loss is. It works in a plain ``Trainer().
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,18 +16,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gendiff import averages
-from gendiff.denoiser import Condition, Denoiser, DenoiserLike, network_of
+from gendiff.denoiser import Condition, DenoiserLike, network_of
 from gendiff.errors import UserError
 from gendiff.guidance import guide
-from gendiff.methods.reading import check_reading, reading_of
+from gendiff.methods.declared import Declared
 from gendiff.methods.update import update
 from gendiff.optim import OptimConfig, make_optimizer
 from gendiff.paths import Cosine, Path
 from gendiff.predictions import Kind
 from gendiff.samplers.steps import Noise
-from gendiff.sampling import ANY_DENOISER, Sampling
 from gendiff.seeding import Draws, key, reseed, sample_noise
-from gendiff.training_times import check_even_times
 
 Batch = dict[str, Tensor]
 
@@ -43,19 +41,8 @@ class MethodConfig:
     """Share of labels hidden in training, so that the student can be guided."""
 
 
-class Method(LightningModule):
-    """Base of all methods. Class attributes, the whole of what a simple method declares:
-
-    - ``roles``: names of its networks; ``frozen``: those among them that never learn.
-    - ``averages``: average -> role that it follows.
-    - ``samplers``: names it can be sampled with, the default first; empty for an evaluator.
-    - ``even_times``: trained at evenly spaced times, so these are its only grid and path.
-    - ``speaker``: role (or average) that samples unless another is asked for.
-    - ``companions``: role -> another whose weights its sampling needs.
-    - ``trains_on``: a product of another stage whose rows are the batches, instead of the data.
-    - ``products``: what it makes instead of training (see `produce`).
-    - ``extracts``: an evaluator, with ``features(x) -> (features, logits)``.
-    - ``version``: raised when a change here makes finished stages stale.
+class Method(Declared, LightningModule):
+    """Base of all methods; `Declared` says what a simple one declares, and what it may override.
 
     Args:
         config: an instance of the class's ``Config``.
@@ -70,17 +57,6 @@ class Method(LightningModule):
     """
 
     Config: ClassVar[type[Any]] = MethodConfig
-    roles: ClassVar[tuple[str, ...]] = ("student",)
-    frozen: ClassVar[tuple[str, ...]] = ()
-    averages: ClassVar[dict[str, str]] = {"ema": "student"}
-    samplers: ClassVar[tuple[str, ...]] = ANY_DENOISER
-    even_times: ClassVar[bool] = False
-    speaker: ClassVar[str] = "ema"
-    companions: ClassVar[dict[str, str]] = {}
-    trains_on: ClassVar[str | None] = None
-    products: ClassVar[tuple[str, ...]] = ()
-    extracts: ClassVar[bool] = False
-    version: ClassVar[int] = 1
 
     draw: Draws
     """Random numbers for the loss being computed: a pure function of (seed, stage, batch)."""
@@ -125,74 +101,6 @@ class Method(LightningModule):
             object.__setattr__(self, role, self.wrap(role, network, self.path, config))
 
     # ---- what methods override ---------------------------------------------------------------
-
-    @classmethod
-    def variant(cls, config: Any) -> type[Method]:
-        """The class that trains a config: this one, or one with further networks."""
-        return cls
-
-    @classmethod
-    def wrap(cls, role: str, network: nn.Module, path: Path, config: Any) -> Any:
-        """What a role's network becomes: a Denoiser, unless the method says otherwise."""
-        return Denoiser(network, path, reading_of(config))
-
-    @classmethod
-    def channels(cls, role: str, shape: Sequence[int], config: Any) -> tuple[int, int]:
-        """Input and output channels of a role's network, for samples of this shape."""
-        return shape[0], shape[0]
-
-    @classmethod
-    def check(cls, config: Any, path: Path) -> None:
-        """Refuse impossible choices while the config loads; methods add their own.
-
-        Raises:
-            ValueError: the message begins with the key.
-        """
-        if not 0 <= getattr(config, "label_dropout", 0) <= 1:
-            raise ValueError(f"label_dropout: {config.label_dropout} must be in [0, 1]")
-        if hasattr(config, "prediction"):
-            check_reading(config, path)
-        if cls.even_times:
-            check_even_times(config.name, path)
-
-    @classmethod
-    def sampling(cls, config: Any, path: Path, text: str | None, steps: int | None) -> Sampling:
-        """The sampler asked for, or the default; checked for so many steps if they are given.
-
-        Raises:
-            ValueError: the method cannot be sampled so; the message says what it can.
-        """
-        if not cls.samplers:
-            raise ValueError(f"{config.name} cannot be sampled")
-        sampling = Sampling.parse(text or cls.samplers[0], cls.samplers)
-        if steps is not None:
-            sampling.check(path, steps, cls.even_times)
-        return sampling
-
-    @classmethod
-    def check_networks(cls, config: Any, networks: Mapping[str, Any]) -> None:
-        """Refuse network configs, by role, that the method cannot use; methods say which.
-
-        Raises:
-            ValueError: the message begins with the role and key.
-        """
-
-    @classmethod
-    def settle(cls, config: Any, path: Path, rows: Callable[[], Any]) -> Any:
-        """The config with what it leaves to the data, fields that are none, decided.
-
-        Args:
-            rows: opens the rows that are trained on; methods that leave nothing open never call it.
-
-        Raises:
-            UserError: the data allow no choice.
-        """
-        return config
-
-    @classmethod
-    def steps_range(cls, config: Any) -> tuple[int, int] | None:
-        """Fewest and most sampling steps that the training covers; None for any number."""
-        return None
 
     def turns(self, batches_done: int) -> tuple[str, ...]:
         """Roles updated in this batch, in order."""

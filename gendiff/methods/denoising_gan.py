@@ -6,7 +6,7 @@ ICLR 2022. Their steps 1..T are our times k t_max / T; their path is VP with bet
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from gendiff.denoiser import Denoiser
-from gendiff.methods.adversarial import Adversarial, AdversarialConfig
+from gendiff.errors import check_count
+from gendiff.methods.adversarial import MOST_LATENT, Adversarial, AdversarialConfig
 from gendiff.methods.base import Batch
 from gendiff.paths import Path, expand
 from gendiff.predictions import Kind, Prediction
+from gendiff.samplers import MOST_STEPS
 
 
 @dataclass(frozen=True)
@@ -69,23 +71,18 @@ class DenoisingGAN(Adversarial):
         return (judged * shape[0], 1) if role == "critic" else (shape[0], shape[0])
 
     @classmethod
+    def tells(cls, role: str, config: Any) -> dict[str, int]:
+        return {"z": config.latent} if role == "generator" and config.latent else {}
+
+    @classmethod
     def check(cls, config: Any, path: Path) -> None:
         super().check(config, path)
         if config.prediction != "x0" and (config.direct or config.one_shot):
             raise ValueError(f"prediction: {config.prediction}; such a generator predicts x0")
         if config.direct and config.one_shot:
             raise ValueError("direct: one_shot has no x_s to put out; choose one of them")
-        for name, least in {"steps": 1, "latent": 0}.items():
-            if getattr(config, name) < least:
-                raise ValueError(f"{name}: {getattr(config, name)} must be at least {least}")
-
-    @classmethod
-    def check_networks(cls, config: Any, networks: Mapping[str, Any]) -> None:
-        size = networks["generator"].conditions.get("z", 0)
-        if size != config.latent:
-            raise ValueError(
-                f"generator.conditions.z: {size}, but method.latent is {config.latent}"
-            )
+        check_count("steps", config.steps, 1, MOST_STEPS)
+        check_count("latent", config.latent, 0, MOST_LATENT)
 
     @classmethod
     def steps_range(cls, config: Any) -> tuple[int, int]:

@@ -7,7 +7,6 @@ both ends, as noise levels, the second by the condition ``second_time``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -70,9 +69,8 @@ class FlowMapMethod(Method):
         super().check(config, path)
 
     @classmethod
-    def check_networks(cls, config: Any, networks: Mapping[str, Any]) -> None:
-        if "second_time" not in getattr(networks["student"], "conditions", {}):
-            raise ValueError("student.conditions.second_time: missing; a flow map needs it, size 1")
+    def tells(cls, role: str, config: Any) -> dict[str, int]:
+        return {"second_time": 1}
 
     @classmethod
     def sampling(cls, config: Any, path: Path, text: str | None, steps: int | None) -> Sampling:

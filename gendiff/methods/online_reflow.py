@@ -16,10 +16,12 @@ from torch import Tensor
 
 from gendiff.couplings import INVERTIBLE, check_solver, solve, solver
 from gendiff.denoiser import Denoiser
+from gendiff.errors import check_count
 from gendiff.guidance import guide
 from gendiff.methods.base import Batch
 from gendiff.methods.flow import Flow, FlowConfig
 from gendiff.paths import Path
+from gendiff.samplers import MOST_STEPS
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,7 @@ class OnlineReflow(Flow):
     @classmethod
     def check(cls, config: Any, path: Path) -> None:
         super().check(config, path)
-        if config.solver_steps < 1:
-            raise ValueError(f"solver_steps: {config.solver_steps} must be at least 1")
+        check_count("solver_steps", config.solver_steps, 1, MOST_STEPS)
         if not math.isfinite(config.guidance):
             raise ValueError(f"guidance: {config.guidance} must be finite")
         check_solver(config.sampler, INVERTIBLE, exact=True)

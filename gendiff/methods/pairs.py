@@ -16,12 +16,15 @@ from torch import Tensor
 
 from gendiff.couplings import INVERTIBLE, check_solver, invert, solve, solver
 from gendiff.denoiser import Denoiser
-from gendiff.errors import UserError
+from gendiff.errors import UserError, check_count
 from gendiff.guidance import guide
 from gendiff.methods.base import Batch, Method, MethodConfig
 from gendiff.paths import Path
+from gendiff.samplers import MOST_STEPS
 from gendiff.sampling import ANY_DENOISER
 from gendiff.seeding import Draws, key, sample_noise
+
+MOST_PAIRS = 10**9
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,8 @@ class Pairs(Method):
     @classmethod
     def check(cls, config: Any, path: Path) -> None:
         super().check(config, path)
-        for name, least in (("count", 1), ("solver_steps", 1 + config.inverse)):
-            if getattr(config, name) < least:
-                also = " with inverse" if least > 1 else ""
-                raise ValueError(f"{name}: {getattr(config, name)} must be at least {least}{also}")
+        check_count("count", config.count, 1, MOST_PAIRS)
+        check_count("solver_steps", config.solver_steps, 1 + config.inverse, MOST_STEPS)
         if not math.isfinite(config.guidance):
             raise ValueError(f"guidance: {config.guidance} must be finite")
         allowed = INVERTIBLE if config.inverse else ANY_DENOISER

@@ -16,11 +16,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from gendiff.errors import check_count
 from gendiff.loss_weights import mean_square, x0_weight
 from gendiff.methods.base import Batch
 from gendiff.methods.student import Distilled, DistilledConfig
 from gendiff.paths import Path, expand
-from gendiff.samplers import time_grid
+from gendiff.samplers import MOST_STEPS, time_grid
 from gendiff.sampling import Sampling
 
 
@@ -47,10 +48,13 @@ class Progressive(Distilled):
         self.register_buffer("times", times.float(), persistent=False)
 
     @classmethod
+    def teaches(cls, role: str) -> bool:
+        return role in ("student", "ema")  # its steps are followed, and halved again
+
+    @classmethod
     def check(cls, config: Any, path: Path) -> None:
         super().check(config, path)
-        if config.student_steps < 1:
-            raise ValueError(f"student_steps: {config.student_steps}; a student takes at least 1")
+        check_count("student_steps", config.student_steps, 1, MOST_STEPS)
         try:
             time_grid(path, 2 * config.student_steps, jump=False)
         except ValueError as error:  # a chain shorter than the teacher's steps

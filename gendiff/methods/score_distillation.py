@@ -19,10 +19,12 @@ import torch
 from torch import Tensor
 
 from gendiff.denoiser import Condition, Denoiser
+from gendiff.errors import check_count
 from gendiff.loss_weights import mean_square
 from gendiff.methods.base import Batch
 from gendiff.methods.student import Distilled, DistilledConfig
 from gendiff.paths import Path, expand
+from gendiff.samplers import MOST_STEPS
 from gendiff.samplers.steps import Noise
 from gendiff.training_times import own_times
 
@@ -54,9 +56,9 @@ class ScoreDistillation(Distilled):
     @classmethod
     def check(cls, config: Any, path: Path) -> None:
         super().check(config, path)
-        for key in ("student_steps", "fake_batches"):
-            if getattr(config, key) < 1:
-                raise ValueError(f"{key}: {getattr(config, key)} must be at least 1")
+        check_count("student_steps", config.student_steps, 1, MOST_STEPS)
+        if config.fake_batches < 1:
+            raise ValueError(f"fake_batches: {config.fake_batches} must be at least 1")
         if config.critic_batches > 1:
             raise ValueError("critic_batches: fake_batches gives the critic its batches here")
         if not 0 < config.start <= 1:
@@ -76,15 +78,13 @@ class ScoreDistillation(Distilled):
     def check_networks(cls, config: Any, networks: Mapping[str, Any]) -> None:
         super().check_networks(config, networks)
         mine, theirs = networks["student"].conditions, networks["fake"].conditions
-        for name in ("label", "guidance"):
-            if (name in mine) != (name in theirs):
-                raise ValueError(f"fake.conditions: must have {name} if student.conditions has it")
-        told = "second_time" in theirs
-        if told != (config.student_steps > 1):
-            fault = "has second_time" if told else "lacks second_time: 1"
-            raise ValueError(
-                f"fake.conditions: {fault}; it goes with a student of several steps, and only then"
-            )
+        if ("label" in mine) != ("label" in theirs):
+            raise ValueError("fake.conditions: must have label if student.conditions has it")
+
+    @classmethod
+    def tells(cls, role: str, config: Any) -> dict[str, int]:
+        several = role == "fake" and config.student_steps > 1
+        return {**super().tells(role, config), **({"second_time": 1} if several else {})}
 
     def start(self, n: int, cond: Condition, noise: Noise, role: str) -> tuple[Tensor, float]:
         t = torch.tensor(self.config.start * self.path.t_max)

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from gendiff.denoiser import Condition
+from gendiff.errors import check_count
 from gendiff.loss_weights import mean_square
 from gendiff.methods.base import Batch, MethodConfig
 from gendiff.methods.flow_map import FlowMap, FlowMapMethod
 from gendiff.paths import Path, expand
 from gendiff.predictions import Kind
+from gendiff.samplers import MOST_STEPS
 from gendiff.sampling import Sampling
 from gendiff.training_times import at_share, check_even_times
 
@@ -48,7 +50,8 @@ class Shortcut(FlowMapMethod):
     def check(cls, config: Any, path: Path) -> None:
         super().check(config, path)
         check_even_times(config.name, path)
-        if config.finest < 1 or config.finest & (config.finest - 1):
+        check_count("finest", config.finest, 1, MOST_STEPS)
+        if config.finest & (config.finest - 1):
             raise ValueError(f"finest: {config.finest} must be a power of two")
         if not 0 <= config.consistent <= 1:
             raise ValueError(f"consistent: {config.consistent} must be in [0, 1]")

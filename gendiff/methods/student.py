@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from gendiff.denoiser import Condition, Denoiser, DenoiserLike, along
-from gendiff.errors import UserError
+from gendiff.errors import UserError, check_count
 from gendiff.guidance import guide
 from gendiff.methods.adversarial import Adversarial, AdversarialConfig
 from gendiff.methods.base import Batch, Method, MethodConfig
 from gendiff.paths import Path, expand
 from gendiff.training_times import own_times
+
+MOST_PIXELS = 4096
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class PerceptualConfig:
     """Of the distance; 0 for none."""
     extractor: str = ""
     """``timm/NAME``: the network that has these features."""
-    weights: str = ""
-    """File of its weights."""
+    weights: str = field(default="", metadata={"identity": False})
+    """File of its weights; what a stage was trained with is its content, wherever it lies."""
     size: int = 224
     """Height and width at which it sees images, px."""
 
@@ -80,8 +82,7 @@ class Student(Method):
                     raise ValueError(f"{setting.name}: needs adversarial_weight, which is 0")
         if not 0 <= config.critic_noise <= 1:
             raise ValueError(f"critic_noise: {config.critic_noise} must be in [0, 1]")
-        if config.perceptual.size < 1:
-            raise ValueError(f"perceptual.size: {config.perceptual.size} must be at least 1")
+        check_count("perceptual.size", config.perceptual.size, 1, MOST_PIXELS)
 
     def condition(self, batch: Batch) -> Batch:
         self.labels = super().condition(batch)
@@ -131,6 +132,10 @@ class Judged(Adversarial):
     @classmethod
     def channels(cls, role: str, shape: Sequence[int], config: Any) -> tuple[int, int]:
         return (shape[0], 1) if role == "critic" else super().channels(role, shape, config)
+
+    @classmethod
+    def tells(cls, role: str, config: Any) -> dict[str, int]:
+        return {} if role == "critic" else super().tells(role, config)
 
     def loss(self, batch: Batch, role: str) -> dict[str, Tensor]:
         if role == "critic":
@@ -189,13 +194,11 @@ class Distilled(Student):
         super().check_networks(config, networks)
         guided = config.guidance or config.guidance_max
         if guided and "label" not in networks["student"].conditions:
-            raise ValueError("student.conditions: lacks label, by which a teacher is guided")
-        told = "guidance" in networks["student"].conditions
-        if told != (config.guidance_max is not None):
-            fault = "lacks guidance: 1" if not told else "has guidance"
-            raise ValueError(
-                f"student.conditions: {fault}; it goes with method.guidance_max, and only with it"
-            )
+            raise ValueError("student.conditions.label: missing; a teacher is guided by it")
+
+    @classmethod
+    def tells(cls, role: str, config: Any) -> dict[str, int]:
+        return {} if config.guidance_max is None else {"guidance": 1}
 
     def condition(self, batch: Batch) -> Batch:
         """The labels, and the guidance weight where the student is told it."""

@@ -16,7 +16,7 @@ same weights; here it is the paper's joint objective, ``L_simple + gan_weight L_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from gendiff.denoiser import Condition, Denoiser
-from gendiff.errors import UserError
+from gendiff.errors import UserError, check_count
 from gendiff.gaussianity import first_gaussian_time, some_rows
 from gendiff.loss_weights import mean_square
-from gendiff.methods.adversarial import Adversarial, AdversarialConfig
+from gendiff.methods.adversarial import MOST_LATENT, Adversarial, AdversarialConfig
 from gendiff.methods.base import Batch
 from gendiff.paths import Path, expand
 from gendiff.samplers.steps import Noise
@@ -77,6 +77,10 @@ class Truncated(Adversarial):
     @classmethod
     def channels(cls, role: str, shape: Sequence[int], config: Any) -> tuple[int, int]:
         return (shape[0], 1) if role == "critic" else (shape[0], shape[0])
+
+    @classmethod
+    def teaches(cls, role: str) -> bool:
+        return False  # beyond the truncation point it has not learned to denoise
 
     @classmethod
     def check(cls, config: Any, path: Path) -> None:
@@ -190,12 +194,13 @@ class TruncatedPlus(Truncated):
     companions = {"ema": "generator_ema", "student": "generator"}
 
     @classmethod
-    def check_networks(cls, config: Any, networks: Mapping[str, Any]) -> None:
-        size = networks["generator"].conditions.get("z", 0)
-        if size != config.latent:
-            raise ValueError(
-                f"generator.conditions.z: {size}, but method.latent is {config.latent}"
-            )
+    def check(cls, config: Any, path: Path) -> None:
+        super().check(config, path)
+        check_count("latent", config.latent, 0, MOST_LATENT)
+
+    @classmethod
+    def tells(cls, role: str, config: Any) -> dict[str, int]:
+        return {"z": config.latent} if role == "generator" and config.latent else {}
 
     def turns(self, batches_done: int) -> tuple[str, ...]:
         turns = super().turns(batches_done)

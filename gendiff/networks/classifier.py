@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gendiff.errors import check_count
+from gendiff.networks import MOST_LAYERS
+
 
 @dataclass(frozen=True)
 class ClassifierConfig:
@@ -82,7 +85,8 @@ class Classifier(nn.Module):
             raise ValueError(
                 f"name: classifier takes images of 8 to 32 pixels, not shape {tuple(shape)}"
             )
-        for key in ("members", "channels", "features", "classes"):
+        check_count("members", config.members, 1, MOST_LAYERS)
+        for key in ("channels", "features", "classes"):
             if getattr(config, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, not {getattr(config, key)}")
         if not 0 <= config.dropout < 1:

@@ -16,6 +16,8 @@ from timm.layers import (  # type: ignore[attr-defined]  # public, though not by
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gendiff.errors import check_count
+from gendiff.networks import MOST_LAYERS
 from gendiff.networks.attention import differentiable
 from gendiff.networks.embeddings import Conditioning, check_conditions
 from gendiff.networks.unet import zeroed
@@ -177,7 +179,8 @@ def check_transformer(config: DiTConfig | UViTConfig, shape: tuple[int, ...]) ->
     """Raise ValueError unless the images are of whole patches and the tokens of whole heads."""
     if len(shape) != 3:
         raise ValueError(f"name: {config.name} takes images of shape (C, H, W), not {tuple(shape)}")
-    for key in ("patch", "width", "depth", "heads"):
+    check_count("depth", config.depth, 1, MOST_LAYERS)
+    for key in ("patch", "width", "heads"):
         if getattr(config, key) < 1:
             raise ValueError(f"{key}: must be at least 1, not {getattr(config, key)}")
     height, width = shape[1:]

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gendiff.errors import check_count
+from gendiff.networks import MOST_LAYERS
 from gendiff.networks.embeddings import Conditioning, check_conditions
 
 WAVES = 128
@@ -86,8 +88,7 @@ class MLP(nn.Module):
             raise ValueError(f"name: mlp takes vectors of shape (d,), not {tuple(shape)}")
         if config.width < 1:
             raise ValueError(f"width: must be at least 1, not {config.width}")
-        if config.depth < 1:
-            raise ValueError(f"depth: must be at least 1, not {config.depth}")
+        check_count("depth", config.depth, 1, MOST_LAYERS)
         if not 0 <= config.frequency < math.inf:
             raise ValueError(f"frequency: must be at least 0 and finite, not {config.frequency}")
         check_conditions(config.conditions)

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gendiff.errors import check_count
+from gendiff.networks import MOST_LAYERS
+
 
 def sides(side: int) -> list[int]:
     """Sides of all levels of a square image, smallest first: 4, 8, ..., `side`."""
@@ -47,8 +50,7 @@ def check_mapping(config: Any, known: tuple[str, ...]) -> None:
     Raises:
         ValueError: one line naming the key that is wrong.
     """
-    if config.mapping_layers < 1:
-        raise ValueError(f"mapping_layers: must be at least 1, not {config.mapping_layers}")
+    check_count("mapping_layers", config.mapping_layers, 1, MOST_LAYERS)
     for name, size in config.conditions.items():
         if name not in known:
             raise ValueError(f"conditions: {config.name} takes {' and '.join(known)}, not {name}")

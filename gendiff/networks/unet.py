@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gendiff.errors import check_count
+from gendiff.networks import MOST_LAYERS
 from gendiff.networks.attention import differentiable
 from gendiff.networks.embeddings import Conditioning, check_conditions
 
@@ -184,8 +186,7 @@ class UNet(nn.Module):
             raise ValueError(f"name: unet takes images of shape (C, H, W), not {tuple(shape)}")
         if config.channels < 1:
             raise ValueError(f"channels: must be at least 1, not {config.channels}")
-        if config.blocks < 1:
-            raise ValueError(f"blocks: must be at least 1, not {config.blocks}")
+        check_count("blocks", config.blocks, 1, MOST_LAYERS)
         if not 0 <= config.dropout < 1:
             raise ValueError(f"dropout: must be in [0, 1), not {config.dropout}")
         check_levels(config.multipliers, shape[1], shape[2])

@@ -58,6 +58,7 @@ def changes(old: Any, new: Any) -> list[str]:
     for key in sorted({*before, *after}):
         a, b = before.get(key, "(default)"), after.get(key, "(default)")
         if a != b:
-            a, b = ((str(v)[:12] if key.endswith("fingerprint") else v) for v in (a, b))
+            long = key.endswith(("fingerprint", "digest"))
+            a, b = ((str(v)[:12] if long else v) for v in (a, b))
             lines.append(f"{key}: {a} -> {b}")
     return lines

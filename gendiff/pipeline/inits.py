@@ -35,6 +35,11 @@ def check_init(stage: Stage, pipeline: Pipeline) -> None:
             raise UserError(
                 f"{where}: {ref.stage} has no role {ref.role!r}.{did_you_mean(ref.role, known)}"
             )
+        if role in cls.frozen and role == "teacher" and not theirs.teaches(ref.role):
+            raise UserError(
+                f"{where}: {ref}, of {parent.method.name}, has not learned to denoise at every "
+                f"time, as teachers have: the averages of diffusion, flow, reflow and progressive."
+            )
         if parent.data.shape != stage.run.data.shape:
             raise UserError(
                 f"{where}: {ref.stage} was trained on {parent.data.shape}, "

@@ -12,7 +12,7 @@ from gendiff.errors import UserError
 from gendiff.pipeline.fingerprint import changes, digest, identity
 from gendiff.pipeline.inits import check_init
 from gendiff.pipeline.stages import Pipeline, Ref, Stage
-from gendiff.storage import read_json
+from gendiff.storage import read_json, sha256
 from gendiff.train import Source
 
 State = Literal["missing", "resumable", "done", "stale", "damaged"]
@@ -71,12 +71,27 @@ def make_record(stage: Stage, run_folder: Path, plan: dict[str, Step]) -> dict[s
         init[role] = {"from": str(ref), "new": list(ref.new), "fingerprint": fingerprint}
     what = identity(stage.run)
     what["method"]["version"] = stage.run.method_class.version
+    term = getattr(stage.run.method, "perceptual", None)
+    if term and term.weight:
+        folder = run_folder / stage.name
+        what["method"]["perceptual"]["weights_digest"] = weights_digest(term.weights, folder)
     return {
         "stage": stage.name,
         "fingerprint": digest({"run": what, "init": init}),
         "identity": what,
         "init": init,
     }
+
+
+def weights_digest(weights: str, folder: Path) -> str | None:
+    """SHA-256 of the file that a perceptual term reads; as recorded where it is there no more."""
+    if Path(weights).is_file():
+        return sha256(Path(weights))
+    try:
+        old = read_json(folder / "stage.json")["identity"]["method"]["perceptual"]
+        return str(old["weights_digest"])
+    except (UserError, KeyError, TypeError):  # not begun, or damaged, which `inspect` tells
+        return None
 
 
 def with_digests(step: Step) -> dict[str, Any]:

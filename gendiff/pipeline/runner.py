@@ -8,9 +8,10 @@ from typing import Any
 
 from gendiff.config import check_ranks
 from gendiff.errors import Interrupted, UserError, did_you_mean
+from gendiff.extractors import check_extractor, find_weights, keys_of
 from gendiff.pipeline.plan import Step, inspect, make_plan, with_digests
 from gendiff.pipeline.quality import evaluate_after, write_summary
-from gendiff.pipeline.stages import Pipeline
+from gendiff.pipeline.stages import Pipeline, Stage
 from gendiff.pipeline.ways_out import accept, put_aside, ways_out
 from gendiff.progress import Reporter
 from gendiff.ranks import Ranks
@@ -44,6 +45,8 @@ def run_pipeline(
     for name in [*(rerun or []), *(accepted or []), *([only] if only else [])]:
         if name not in pipeline.stages:
             raise UserError(f"{name}: no such stage.{did_you_mean(name, pipeline.stages)}")
+    for name in rerun or []:  # before their folders are moved aside
+        refuse_missing(pipeline.stages[name])
     plan = ranks.decide(lambda: make_plan(pipeline, folder))
     if not dry_run:
         ranks.decide(lambda: set_right(pipeline, folder, reporter, rerun or [], accepted or []))
@@ -97,11 +100,31 @@ def describe(step: Step) -> str:
 def refuse_unfit(step: Step) -> None:
     """
     Raises:
-        UserError: the stage is stale or damaged; with the ways out.
+        UserError: the stage is stale or damaged, with the ways out; or what it is to be trained
+            with is missing.
     """
     if step.state in ("stale", "damaged"):
         lines = "; ".join(step.why)
         raise UserError(f"{step.stage.name}: {step.state}: {lines}.\n{ways_out(step)}")
+    if step.state != "done":
+        refuse_missing(step.stage)
+
+
+def refuse_missing(stage: Stage) -> None:
+    """
+    Raises:
+        UserError: the weights of an extractor that the stage's training or evaluation needs.
+    """
+    term, asked = getattr(stage.run.method, "perceptual", None), stage.run.evaluation
+    try:
+        if asked.weights:
+            find_weights(asked.weights)
+        if term and term.weight:
+            with keys_of("method.perceptual"):
+                check_extractor(term.extractor, term.weights)
+                find_weights(term.weights)
+    except UserError as error:
+        raise UserError(f"{stage.name}: {error}") from None
 
 
 def run_step(

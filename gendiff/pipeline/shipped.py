@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import gendiff
@@ -22,12 +23,15 @@ def shipped_names(kind: str) -> list[str]:
 def find(name: str, kinds: tuple[str, ...], near: Path | None = None) -> tuple[Path, str]:
     """The file behind a name or a path, and which of ``kinds`` it was found as.
 
+    Names are looked for beside ``near``, then in the working folder's ``stages`` and ``configs``,
+    then among those shipped.
+
     Args:
-        kinds: ``"stages"`` and ``"configs"``, in the order to look.
-        near: a stages file; names are looked for beside it first.
+        kinds: ``"stages"`` and ``"configs"``, or one of them.
+        near: a stages file.
 
     Raises:
-        UserError: nothing of that name; the nearest names are suggested.
+        UserError: nothing of that name, and the nearest are suggested; or two side by side.
     """
     if name.endswith((".yaml", ".yml")) or "/" in name:
         path = Path(name)
@@ -36,12 +40,18 @@ def find(name: str, kinds: tuple[str, ...], near: Path | None = None) -> tuple[P
         if not path.is_file():
             raise UserError(f"{name}: no such file.")
         return path, kinds[0] if len(kinds) == 1 else kind_of(path)
-    for kind in kinds:
-        beside = [near.parent, near.parent.parent / kind] if near else []
-        for folder in [*beside, Path(kind), shipped_folder(kind)]:
-            path = folder / f"{name}.yaml"
-            if path.is_file():
-                return path, kind
+    places: list[Callable[[str], Path]] = [Path, shipped_folder]
+    if near:
+        folder = near.parent
+        places = [lambda kind: folder, lambda kind: folder.parent / kind, *places]
+    for place in places:
+        paths = {place(kind) / f"{name}.yaml": kind for kind in kinds}
+        found = [(path, kind) for path, kind in paths.items() if path.is_file()]
+        if len(found) > 1:
+            both = " and ".join(str(path) for path, _ in found)
+            raise UserError(f"{name}: there are {both}; write the path of the one you mean.")
+        if found:
+            return found[0]
     known = [known for kind in kinds for known in shipped_names(kind)]
     what = " or ".join(kind.rstrip("s") for kind in kinds)
     raise UserError(f"{name}: no such {what}.{did_you_mean(name, known)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -20,19 +21,21 @@ def check_output(path: Path) -> None:
         raise UserError(f"-o: {path}: samples are saved as .png, as .npz or in a folder/.")
 
 
-def save_samples(x: Tensor, path: Path, classes: int) -> None:
+def save_samples(x: Tensor, path: Path, classes: int, labels: Tensor | None = None) -> None:
     """Save samples, (n, *shape).
 
     Args:
-        path: ``grid.png`` (a row a class where n divides so), ``samples.npz`` (array ``x``), or a
-            folder of numbered pictures.
+        path: ``grid.png`` (a row a class where n divides so), ``samples.npz`` (array ``x``, and
+            ``label`` where there are labels), or a folder of numbered pictures.
         classes: 0 when the samples are of one class.
+        labels: that they were asked for, (n,).
     """
     image = x.ndim == 4
     if path.suffix == ".npz":
         import numpy as np
 
-        write_atomic(path, lambda file: np.savez(file, x=x.numpy()))
+        arrays: dict[str, Any] = {"x": x, **({} if labels is None else {"label": labels})}
+        write_atomic(path, lambda file: np.savez(file, **{k: a.numpy() for k, a in arrays.items()}))
         return
     make_folder(path.parent if path.suffix else path)
     with user_errors(path):

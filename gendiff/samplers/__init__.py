@@ -10,11 +10,12 @@ from gendiff.samplers.ddim import ddim
 from gendiff.samplers.dpm import dpm_solver, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s
 from gendiff.samplers.flow import euler, heun, midpoint
 from gendiff.samplers.flow_map import flow_map
-from gendiff.samplers.grid import time_grid
+from gendiff.samplers.grid import MOST_STEPS, time_grid
 from gendiff.samplers.langevin import langevin, predictor_corrector
 from gendiff.samplers.posterior import posterior
 
 __all__ = [
+    "MOST_STEPS",
     "ancestral",
     "consistency",
     "ddim",

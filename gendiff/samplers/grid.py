@@ -17,6 +17,9 @@ GRIDS: tuple[str, ...] = get_args(GridKind)
 SPACING = re.compile(r"ddim\d+|\d+(,\d+)*")
 """Subsets of a discrete chain."""
 
+MOST_STEPS = 20_000
+"""Of a grid: twice the 8192 from which progressive distillation's authors halve, and some."""
+
 RHO = 7.0
 """Of Karras et al. 2022, Eq. 5."""
 
@@ -65,13 +68,13 @@ def time_grid(
             kinds start at log-SNR -12 instead.
 
     Raises:
-        ValueError: fewer than one step, an unknown kind, times out of order, or a discrete chain
-            that would be visited twice at a step.
+        ValueError: fewer than one step or too many, an unknown kind, times out of order, or a
+            discrete chain that would be visited twice at a step.
     """
     kind = kind or path.grid
     t_start = path.t_max if t_start is None else t_start
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; a sampler takes at least 1")
+    if not 1 <= steps <= MOST_STEPS:
+        raise ValueError(f"steps is {steps}; a sampler takes 1 to {MOST_STEPS}")
     if SPACING.fullmatch(kind):
         return _subset(path, steps, kind, t_start).to(device, dtype)
     if kind not in EVEN_IN:

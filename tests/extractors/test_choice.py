@@ -38,12 +38,18 @@ def refusal(function, name, weights):
         ("timm/hf-hub:a/b", "w.pth", "evaluation.extractor: timm has no model 'hf-hub:a/b'."),
         ("inception", None, "evaluation.weights: inception needs a file"),
         ("dinov2", None, "evaluation.weights: dinov2 needs a file"),
-        ("timm/test_vit", "no/w.pth", "evaluation.weights: no/w.pth: no such file."),
-        ("inception", ".", "evaluation.weights: .: no such file."),
     ],
 )
 def test_a_wrong_choice_is_one_line(function, name, weights, line):
     assert refusal(function, name, weights).startswith(line)
+
+
+@pytest.mark.parametrize("name", ["inception", "dinov2", "timm/test_vit"])
+@pytest.mark.parametrize("weights", ["no/w.pth", "."])
+def test_a_missing_file_is_told_when_it_is_to_be_read(name, weights):
+    check_extractor(name, weights)
+    line = refusal(make_extractor, name, weights)
+    assert line == f"evaluation.weights: {weights}: no such file."
 
 
 def test_an_unlike_name_does_not_list_all_of_timm():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from gendiff.cli import main
@@ -97,12 +98,38 @@ def stages(tmp_path):
     return write
 
 
-def test_a_student_is_trained_with_it(stages, weights, tmp_path, capsys):
+def test_a_student_is_trained_with_it_and_then_read_without(stages, weights, tmp_path, capsys):
     path = stages(NAME, weights)
     assert main(["run", str(path), "--dir", str(tmp_path / "run")]) == 0, capsys.readouterr().err
     folder = tmp_path / "run" / "student"
     assert "student/perceptual" in (folder / "metrics.csv").read_text().split("\n")[0]
     assert {p.stem for p in (folder / "weights").iterdir()} == {"student", "ema", "fake"}
+
+    def told(*words):
+        code = main([*words[:1], str(path), "--dir", str(tmp_path / "run"), *words[1:]])
+        out, err = capsys.readouterr()
+        return code, out + err
+
+    # from now on its file is needed by nobody but another training
+    capsys.readouterr()
+    moved = weights.rename(tmp_path / "moved.safetensors")
+    code, text = told("status")
+    assert code == 0
+    assert "student                  done" in text
+    assert told("run")[0] == 0
+    assert main(["sample", str(folder), "-n", "2", "-o", str(tmp_path / "x.npz")]) == 0
+    capsys.readouterr()
+    code, text = told("run", "--rerun", "student")
+    assert code == 2
+    assert f"student: method.perceptual.weights: {weights}: no such file" in text
+    assert (folder / "done.json").is_file()
+    # what it is, not where it lies
+    elsewhere = f"stages.student.method.perceptual.weights={moved}"
+    assert "student                  done" in told("status", elsewhere)[1]
+    save_file({name: t + 1 for name, t in load_file(moved).items()}, moved)
+    text = told("status", elsewhere)[1]
+    assert "student                  stale" in text
+    assert "method.perceptual.weights_digest: " in text
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_images_keep_their_place_and_label(tmp_path, gm2):
         ({"sampler": "ddim(eta=0.5)", "inverse": True}, "sampler: eta adds noise"),
         ({"sampler": "heun(churn=10)", "inverse": True}, "sampler: churn adds noise"),
         ({"solver_steps": 0}, "solver_steps: 0 must be at least 1$"),
-        ({"solver_steps": 1, "inverse": True}, "solver_steps: 1 must be at least 2 with inverse"),
+        ({"solver_steps": 1, "inverse": True}, "solver_steps: 1 must be at least 2$"),
         ({"guidance": math.nan}, "guidance: nan must be finite"),
     ],
 )

@@ -190,14 +190,6 @@ def test_a_teacher_is_not_told_the_step(cls):
     assert asked == [set()]
 
 
-@pytest.mark.parametrize("cls", METHODS)
-def test_the_fake_is_told_the_step_where_there_are_several(cls):
-    for steps, conditions, fault in ((4, {}, "lacks second_time"), (1, {"second_time": 1}, "has")):
-        networks = {"student": MLPConfig(), "fake": MLPConfig(conditions=conditions)}
-        with pytest.raises(ValueError, match=rf"fake\.conditions: {fault}"):
-            cls.check_networks(CONFIGS[cls](student_steps=steps), networks)
-
-
 @pytest.mark.parametrize(
     ("cls", "lr", "settings"),
     [(ScoreIdentity, 3e-3, {}), (DistributionMatching, 5e-3, {"fake_batches": 2})],

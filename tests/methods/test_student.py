@@ -185,16 +185,11 @@ def test_impossible_terms_are_refused(cls, settings, message):
 
 
 @BOTH
-def test_the_weight_and_its_condition_go_together(cls):
-    label = {"label": 3}
-    for settings, conditions, fault in (
-        ({"guidance_max": 4.0}, label, "lacks guidance"),
-        ({}, {**label, "guidance": 1}, "has guidance"),
-        ({"guidance": 1.0}, {}, "lacks label"),
-    ):
-        config, network = CONFIGS[cls](**settings), MLPConfig(conditions=conditions)
-        with pytest.raises(ValueError, match=rf"student\.conditions: {fault}"):
-            cls.check_networks(config, {"student": network, "fake": network})
+def test_a_teacher_is_guided_by_a_label(cls):
+    with pytest.raises(ValueError, match=r"student\.conditions\.label: missing"):
+        cls.check_networks(
+            CONFIGS[cls](guidance=1.0), {"student": MLPConfig(), "fake": MLPConfig()}
+        )
 
 
 @BOTH

@@ -208,6 +208,7 @@ def test_unet_forward_and_second_derivatives() -> None:
         ({"multipliers": []}, "multipliers: need one number >= 1"),
         ({"channels": 0}, "channels: "),
         ({"blocks": 0}, "blocks: "),
+        ({"blocks": 10**12}, "blocks: 10{12} must be at most"),
         ({"dropout": 1.0}, "dropout: "),
         ({"attention": [16]}, "attention: no level has 16 pixels; the levels have 8, 4"),
         ({"attention": [4], "head_channels": 24}, "head_channels: 24 does not divide the 128"),
@@ -236,6 +237,7 @@ def test_unet_check(settings: dict[str, Any], line: str) -> None:
         (Classifier, ClassifierConfig(), (2,), "name: classifier takes images"),
         (Classifier, ClassifierConfig(), (1, 64, 64), "name: classifier takes images"),
         (Classifier, ClassifierConfig(members=0), (1, 8, 8), "members: "),
+        (Classifier, ClassifierConfig(members=10**12), (1, 8, 8), "members: 10{12} must be at m"),
         (Classifier, ClassifierConfig(dropout=-0.1), (1, 8, 8), "dropout: "),
     ],
 )

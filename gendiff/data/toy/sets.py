@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gendiff.data.base import DataConfig, Rows
+from gendiff.data.base import MOST_ROWS, DataConfig, Rows
 from gendiff.data.toy.mixture import GaussianMixture
+from gendiff.errors import check_count
 from gendiff.seeding import key
 
 
@@ -36,8 +37,7 @@ class ToyConfig(DataConfig):
             ValueError: a value is impossible; the message begins with the key.
         """
         for name in ("samples", "held_out"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
+            check_count(name, getattr(self, name), 1, MOST_ROWS)
 
 
 @dataclass(frozen=True)
