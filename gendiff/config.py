@@ -132,7 +132,7 @@ def check(run: RunConfig, where: str) -> None:
     Raises:
         UserError: with the key and what would be right.
     """
-    method, batch = run.method_class, run.data.batch_size
+    method = run.method_class
     learning = [role for role in method.roles if role not in method.frozen]
     for role in run.networks:
         if role not in learning:
