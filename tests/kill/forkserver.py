@@ -32,6 +32,7 @@ import gendiff.pipeline.stages
 from gendiff import cli, lost, ranks, storage
 from gendiff.methods import consistency, denoising_gan, diffusion, pairs, reflow
 from gendiff.networks import mlp
+from gendiff.signals import Stop
 
 LOADED = (gendiff.pipeline.runner, gendiff.pipeline.stages, mlp)
 LOADED += (consistency, denoising_gan, diffusion, pairs, reflow)
@@ -61,7 +62,8 @@ def attempt(folder: Path, world: int, strike: dict[int, Callable[[], None]]) -> 
             place |= {"LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             os.environ.update({name: str(value) for name, value in place.items()})
         strike.get(rank, lambda: None)()
-        os._exit(cli.main(["run", str(PIPELINE), "--dir", str(folder)]))
+        with Stop().listening():  # as the command itself does
+            os._exit(cli.main(["run", str(PIPELINE), "--dir", str(folder)]))
     return processes
 
 
