@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from gendiff.errors import UserError
+from gendiff.ranks import Ranks
 from gendiff.storage import read_json, sha256, write_atomic, write_json
 from gendiff.weights import read_saved
 
@@ -71,19 +72,25 @@ class Checkpoints:
             if path.name not in {e["file"] for e in entries}:
                 path.unlink(missing_ok=True)
 
-    def load(self, warn: Any) -> dict[str, Any] | None:
-        """The newest whole generation; a damaged one is named, kept aside and never used.
+    def load(self, warn: Any, ranks: Ranks | None = None) -> dict[str, Any] | None:
+        """The state of the newest whole generation, on all ranks; None if no listed one is.
+
+        A damaged one is named, kept aside and never used.
 
         Args:
             warn: called with a line about each damaged file.
-
-        Returns:
-            The state, or None if no listed generation is whole.
         """
+        entry = (ranks or Ranks()).decide(lambda: self._find(warn))
+        if entry is None:
+            return None
+        return read_checkpoint(self.folder / entry["file"], int(entry["batches_done"]))
+
+    def _find(self, warn: Any) -> dict[str, Any] | None:
+        """The newest whole generation."""
         for entry in self.listed():
             path = self.folder / entry["file"]
             if self._whole(entry):
-                return read_checkpoint(path, int(entry["batches_done"]))
+                return entry
             if path.exists():
                 path.replace(path.with_suffix(".damaged"))
                 warn(f"{path}: damaged, kept aside as {path.stem}.damaged; trying an older one.")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gendiff.errors import Interrupted, UserError, did_you_mean, printable
+from gendiff.errors import Interrupted, Lost, UserError, did_you_mean, printable
 from gendiff.signals import Stop
 
 KINDS = (
@@ -30,7 +30,7 @@ def parser() -> Parser:
     top = Parser(prog="gendiff", description=__import__("gendiff").__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, call: Callable[[Any], None], text: str) -> Parser:
+    def add(name: str, call: Callable[[Any], int | None], text: str) -> Parser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(call=call, parser=command)
         return command
@@ -45,6 +45,9 @@ def parser() -> Parser:
     run.add_argument("--rerun", metavar="STAGE", action="append", help="train it anew")
     run.add_argument("--accept", metavar="STAGE", action="append", help="keep stale weights")
     run.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
+
+    run.add_argument("--slurm", action="store_true", help="write a SLURM job a stage instead")
+    run.add_argument("--submit", action="store_true", help="with --slurm: submit them, chained")
 
     sample = add("sample", sample_command, "draw samples from a finished stage")
     sample.add_argument("model", type=Path, metavar="MODEL", help="a stage folder")
@@ -109,23 +112,43 @@ def counts(text: str) -> list[int]:
     return [count(word) for word in text.split(",")]
 
 
-def run_command(args: Any) -> None:
+def run_command(args: Any) -> int:
     pipeline, folder = open_pipeline(args)
+    if args.slurm:
+        from gendiff.pipeline.slurm import slurm_jobs
+        from gendiff.progress import Reporter
+
+        words = [args.target, *args.overrides]
+        slurm_jobs(pipeline, folder, words, Reporter(), args.submit)
+        return 0
+    if args.submit:
+        raise UserError("--submit: goes with --slurm.")
+    from gendiff.launch import follow, launch, launched
+
+    hardware = [stage.run.hardware for stage in pipeline.stages.values()]
+    processes = max(asked.devices for asked in hardware)
+    if processes > 1 and not launched() and not args.dry_run:
+        return launch(args.words, processes)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        follow()
     from gendiff.pipeline.runner import run_pipeline
     from gendiff.progress import Reporter
+    from gendiff.ranks import joined
 
-    stop, reporter = Stop(), Reporter()
-    with stop.listening():
+    stop = Stop()
+    with stop.listening(), joined(max(asked.timeout_minutes for asked in hardware)) as ranks:
         run_pipeline(
             pipeline,
             folder,
-            reporter,
+            Reporter(quiet=not ranks.first),
             stop,
+            ranks,
             only=args.only,
             rerun=args.rerun,
             accepted=args.accept,
             dry_run=args.dry_run,
         )
+    return 0
 
 
 def status_command(args: Any) -> None:
@@ -223,18 +246,29 @@ def list_command(args: Any) -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 2 the user's mistake, 75 stopped, run again."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # we say ourselves who is gone
     try:
         args = parse(words)
-        args.call(args)
+        args.words = sys.argv[1:] if words is None else words
+        return args.call(args) or 0
     except UserError as error:
-        print(f"gendiff: {printable(str(error))}", file=sys.stderr)
+        tell(str(error), all_know=error.shared)
         return 2
     except (Interrupted, KeyboardInterrupt) as error:
-        print(f"gendiff: {str(error) or 'interrupted'}; run again to go on.", file=sys.stderr)
+        tell(f"{str(error) or 'interrupted'}; run again to go on.", all_know=True)
         return 75
+    except Lost as error:
+        tell(str(error))
+        return 1
     except BrokenPipeError:  # the reader, e.g. head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def tell(text: str, all_know: bool = False) -> None:
+    """A line on standard error; what all ranks know is told by the first alone."""
+    if not all_know or os.environ.get("RANK", "0") == "0":
+        print(f"gendiff: {printable(text)}", file=sys.stderr)
 
 
 def entry() -> None:

@@ -137,7 +137,7 @@ def check(run: RunConfig, where: str) -> None:
     Raises:
         UserError: with the key and what would be right.
     """
-    method, batch = run.method_class, run.data.batch_size
+    method = run.method_class
     learning = [role for role in method.roles if role not in method.frozen]
     for role in run.networks:
         if role not in learning:
@@ -171,14 +171,7 @@ def check(run: RunConfig, where: str) -> None:
             if number is not None and not low <= number <= high:
                 fault = f"small; at least {low}" if number < low else f"large; at most {high}"
                 raise UserError(f"{where}: {key}: {number} is too {fault}.")
-    if run.hardware.devices > 1:
-        raise UserError(f"{where}: hardware.devices: {run.hardware.devices}; 1 is all so far.")
-    parts = run.hardware.devices * run.hardware.accumulate
-    if batch % (parts * block_size(batch)):
-        raise UserError(
-            f"{where}: data.batch_size: {batch} does not split into {parts} parts (devices x "
-            f"accumulate) of whole blocks of {block_size(batch)}."
-        )
+    check_ranks(run, run.hardware.devices, where)
     checks = {
         "data": run.data.check,
         "optim": run.optim.check,
@@ -200,13 +193,24 @@ def check(run: RunConfig, where: str) -> None:
             verify()
         except ValueError as error:
             raise UserError(f"{where}: {section}.{error}.") from None
-    mixed = getattr(run.method, "mixes", 1)
-    if batch % mixed or (batch // mixed) % parts:
-        raise UserError(
-            f"{where}: data.batch_size: {batch} does not split into {parts} parts (devices x "
-            f"accumulate) of whole groups of {mixed}, which {run.method.name} mixes."
-        )
     check_evaluation(run, where)
+
+
+def check_ranks(run: RunConfig, processes: int, where: str) -> None:
+    """Refuse a global batch that does not split evenly.
+
+    Raises:
+        UserError: with the key and what would be right.
+    """
+    batch, parts = run.data.batch_size, processes * run.hardware.accumulate
+    sizes = {"blocks": block_size(batch), "groups": getattr(run.method, "mixes", 1)}
+    for name, size in sizes.items():
+        if batch % (parts * size):
+            why = f", which {run.method.name} mixes" if name == "groups" else ""
+            raise UserError(
+                f"{where}: data.batch_size: {batch} does not split into {parts} parts (processes "
+                f"x hardware.accumulate) of whole {name} of {size}{why}."
+            )
 
 
 def check_networks(run: RunConfig) -> None:

@@ -12,12 +12,19 @@ class UserError(Exception):
     The command line prints it without a traceback and exits with code 2.
     """
 
+    shared = False
+    """Whether all processes of the run have raised it: then one says it."""
+
 
 class Interrupted(BaseException):
     """A signal asked the run to stop; everything needed to go on is saved (exit code 75).
 
     No library's ``except Exception`` may swallow it.
     """
+
+
+class Lost(Exception):
+    """Another process of the run is gone or silent; told in a line (exit code 1)."""
 
 
 def check_count(key: str, count: int, least: int, most: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Container
 from typing import Any
 
@@ -15,6 +16,7 @@ from gendiff.evaluation.guard import Guard
 from gendiff.methods.base import Method
 from gendiff.methods.update import HELP, skipping
 from gendiff.progress import Task
+from gendiff.ranks import Ranks, Vote
 from gendiff.signals import Stop
 from gendiff.tracking import Tracker
 
@@ -31,9 +33,11 @@ class Keeper(Callback):
         task: Task,
         stop: Stop,
         guard: Guard,
+        ranks: Ranks,
     ) -> None:
         self.run, self.checkpoints, self.state = run, checkpoints, state
         self.trackers, self.task, self.stop, self.guard = trackers, task, stop, guard
+        self.ranks, self.vote = ranks, Vote(ranks)
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         saved = self.state["optimizers"] if self.state else []
@@ -41,6 +45,7 @@ class Keeper(Callback):
             optimizer.load_state_dict(state)
         self.state = None  # its tensors are the optimizer's now
         self.told = int(pl_module.skipped[:, 1].sum())
+        self.saved = time.monotonic()
         self.stop.patient = True
         self.stop.take_back()  # Lightning's loop answers SIGTERM by leaving at once, with code 0
 
@@ -49,13 +54,16 @@ class Keeper(Callback):
     ) -> None:
         done = pl_module.batches_done
         last = done == pl_module.max_steps
-        asked = self.stop.asked  # once: a signal can come between two looks
-        save = done % self.run.trainer.checkpoint_steps == 0 or last or asked
+        # looked at once: a signal can come between two looks
+        asked, due = self.vote(self.stop.asked, self.ranks.first and self.late())
+        save = done % self.run.trainer.checkpoint_steps == 0 or last or asked or due
         watched = self.guard.look()
         if done % self.run.logging.every_steps == 0 or save or watched:
-            skipped = skipping(pl_module, self.run.trainer.skip_limit)
+            losses = self.ranks.mean({k: float(v) for k, v in pl_module.losses.items()})
+            limit = self.run.trainer.skip_limit
+            skipped = self.ranks.decide(lambda: skipping(pl_module, limit))
             save = save and (last or not skipped)  # the weights may be why
-            losses = finite_losses(pl_module, skipped, weights_too=save)
+            losses = self.ranks.decide(lambda: finite(losses, pl_module, skipped, save))
             self.task.loss = losses.get(next(iter(pl_module.losses)), self.task.loss)
             logged = {**losses, **watched, **self.count_skipped(pl_module)}
             for tracker in self.trackers:
@@ -67,9 +75,14 @@ class Keeper(Callback):
                 "state": pl_module.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
             }
-            self.checkpoints.save(state, done)
+            self.ranks.decide(lambda: self.checkpoints.save(state, done))
+            self.saved = time.monotonic()
         if asked and not last:
             raise Interrupted(f"stopped at step {done} of {pl_module.max_steps}")
+
+    def late(self) -> bool:
+        """Whether the last checkpoint is older than it may be."""
+        return time.monotonic() - self.saved > 60 * self.run.trainer.checkpoint_minutes
 
     def count_skipped(self, method: Method) -> dict[str, float]:
         """What to log of skipped updates, if any; says so when they are more than before."""
@@ -82,13 +95,14 @@ class Keeper(Callback):
         return {"skipped": total} if total else {}
 
 
-def finite_losses(method: Method, skipped: Container[str], weights_too: bool) -> dict[str, float]:
-    """The last losses as numbers, less those not finite of roles whose update was skipped.
+def finite(
+    losses: dict[str, float], method: Method, skipped: Container[str], weights_too: bool
+) -> dict[str, float]:
+    """Losses, less those not finite of roles whose update was skipped.
 
     Raises:
         UserError: another one, or a weight about to be saved, is not finite.
     """
-    losses = {name: float(value) for name, value in method.losses.items()}
     wrong = [name for name, value in losses.items() if not math.isfinite(value)]
     told = [n for n in wrong if (n.rpartition("/")[0] or method.learning[0]) in skipped]
     bad = [f"{name} is {losses[name]}" for name in wrong if name not in told]

@@ -12,10 +12,11 @@ from gendiff import registry
 from gendiff.build import check_done, check_file
 from gendiff.config import RunConfig
 from gendiff.data.base import Batch, collate
-from gendiff.data.filling import Make, group, together, write_store
+from gendiff.data.filling import Make, write_store
 from gendiff.data.pairs import STAMP, Layout, PairStore, check_shard
 from gendiff.errors import UserError
 from gendiff.methods.base import Method
+from gendiff.ranks import here
 
 
 def make_product(
@@ -88,7 +89,7 @@ def open_product(stage: Path, product: str, run: RunConfig) -> PairStore:
     Raises:
         UserError: a file is missing or damaged, or the rows are not for such data.
     """
-    done, ranks, inside = check_done(stage), group(), f"products/{product}"
+    done, ranks, inside = check_done(stage), here(), f"products/{product}"
     try:
         check_file(stage, f"{inside}/{STAMP}", done)
         store = PairStore(stage / inside)
@@ -98,7 +99,7 @@ def open_product(stage: Path, product: str, run: RunConfig) -> PairStore:
             for name in names[slice(*ranks.share(len(names)))]:
                 check_shard(store.folder / name, store.digests[name])
 
-        together(ranks, check)
+        ranks.together(check)
     except UserError as error:
         raise UserError(f"{error} --rerun {stage.name} makes the pairs again.") from None
     theirs = store.layout.shape, store.origin.get("classes")

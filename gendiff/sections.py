@@ -17,7 +17,10 @@ BOUNDS = {
     "trainer.max_steps": (1, math.inf),
     "trainer.checkpoint_steps": (1, math.inf),
     "trainer.skip_limit": (0, math.inf),
-    "hardware.devices": (1, math.inf),
+    "trainer.checkpoint_minutes": (0.01, 10**6),
+    "hardware.devices": (1, 1000),
+    "hardware.nodes": (1, 10**5),
+    "hardware.timeout_minutes": (0.01, 10**5),
     "hardware.accumulate": (1, math.inf),
     "hardware.workers": (0, 1000),
     "logging.every_steps": (1, math.inf),
@@ -36,6 +39,8 @@ class TrainerConfig:
     """Global batches, whatever the number of optimizers."""
     checkpoint_steps: int = field(default=500, metadata=OUTSIDE)
     """Global batches between checkpoints."""
+    checkpoint_minutes: float = field(default=15.0, metadata=OUTSIDE)
+    """Most minutes between checkpoints."""
     skip_limit: int = field(default=20, metadata=OUTSIDE)
     """Updates of a role skipped in a row, as gradients were not finite, that end the training (in
     short ones, half of them do); 0 for never. Looked at when losses are logged."""
@@ -78,7 +83,12 @@ class EvaluationConfig:
 class HardwareConfig:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
-    """Processes on this node."""
+    """Processes on this node; all stages of a run have as many as the one that asks for most.
+    torchrun and srun say themselves how many there are."""
+    nodes: int = 1
+    """Machines of a SLURM job (``--slurm``)."""
+    timeout_minutes: float = 60.0
+    """That a process waits for another before it gives up, and says for which."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 computes in mixed precision; weights and averages stay float32."""
     accumulate: int = 1

@@ -18,18 +18,19 @@ from gendiff.storage import read_json
 
 
 def settled(
-    run: RunConfig, folder: Path, rows: Callable[[], Any], say: Callable[[str], None]
+    run: RunConfig, folder: Path, begun: bool, rows: Callable[[], Any], say: Callable[[str], None]
 ) -> RunConfig:
     """A run with what the data decide, and said; as decided before where its stage has begun.
 
     Args:
         folder: of the stage.
+        begun: whether it has.
         rows: opens the rows that are trained on.
 
     Raises:
         UserError: the data allow no choice.
     """
-    if (folder / "stage.json").is_file():
+    if begun:
         found = kept(run, folder)
     else:
         method = run.method_class.settle(run.method, run.make_path(), rows)

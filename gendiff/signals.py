@@ -23,8 +23,9 @@ class Stop:
         self.asked, self.patient, self.listens = False, False, False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again, self.asked = self.asked, True
-        if again or not self.patient:
+        hurry = self.asked and number == signal.SIGINT  # a launcher may repeat the others
+        self.asked = True
+        if hurry or not self.patient:
             raise Interrupted(signal.Signals(number).name)
 
     @contextmanager

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy
 
 from gendiff import registry
 from gendiff.build import build_method, check_done, check_file, features_of, load_role
@@ -27,10 +30,11 @@ from gendiff.keeper import Keeper
 from gendiff.methods.base import Method
 from gendiff.products import make_product, open_product
 from gendiff.progress import Reporter
+from gendiff.ranks import Ranks
 from gendiff.settle import settled
 from gendiff.signals import Stop
 from gendiff.storage import sha256, write_json, write_text
-from gendiff.tracking import make_trackers
+from gendiff.tracking import Tracker, make_trackers
 from gendiff.weights import load_weights, save_weights, weight_file
 from gendiff.yaml_files import one_line
 
@@ -62,37 +66,47 @@ class Job:
     """What ``stage.json`` says of the stage: its fingerprint and parents."""
 
 
-def train_stage(job: Job, reporter: Reporter, stop: Stop, title: str) -> None:
-    """Train (or resume) a stage and write its weight files and ``done.json``.
+def train_stage(job: Job, reporter: Reporter, stop: Stop, title: str, ranks: Ranks) -> None:
+    """Train (or resume) a stage, on all ranks; write its weight files and ``done.json``.
 
     Raises:
         Interrupted: a signal asked to stop; a checkpoint holds everything.
         UserError: the loss is not finite, a file is damaged, the disk is full.
     """
     rows = partial(batches_from, job.run.method_class, job)
-    job = replace(job, run=settled(job.run, job.folder, rows, reporter.say))
-    run, folder = job.run, job.folder
-    device = device_of(run)
+    begun = ranks.decide(lambda: (job.folder / "stage.json").is_file())
+    job = replace(job, run=settled(job.run, job.folder, begun, rows, reporter.say))
+    run, device = job.run, device_of(job.run, ranks.local)
     frozen = {r: load_role(job.init[r].folder, job.init[r].role) for r in run.method_class.frozen}
     frozen |= features_of(run)
     method = build_method(run, job.name, frozen).to(device)
     if method.products:
-        begin(job)
+        ranks.decide(lambda: begin(job))
         digests = produce(method, job, reporter, title)
     else:
-        fit(method, job, reporter, stop, title)
-        networks = [*method.networks.items(), *method.averaged.items()]
-        digests = {
-            f"weights/{role}.safetensors": save_weights(network, weight_file(folder, role))
-            for role, network in networks
-        }
-    digests["config.yaml"] = sha256(folder / "config.yaml")  # it says what the weights mean
+        fit(method, job, reporter, stop, title, ranks)
+        digests = ranks.decide(lambda: save_networks(method, job.folder))
+    ranks.decide(lambda: finish(job, digests))
+
+
+def save_networks(method: Method, folder: Path) -> dict[str, str]:
+    """Write every role and average; returns the digests of their files."""
+    networks = [*method.networks.items(), *method.averaged.items()]
+    return {
+        f"weights/{role}.safetensors": save_weights(network, weight_file(folder, role))
+        for role, network in networks
+    }
+
+
+def finish(job: Job, digests: Mapping[str, str]) -> None:
+    """Write ``done.json``: the stage is finished."""
+    config = sha256(job.folder / "config.yaml")  # it says what the weights mean
     write_json(
-        folder / "done.json",
+        job.folder / "done.json",
         {
             "fingerprint": job.record["fingerprint"],
-            "steps": planned(run),
-            "digests": digests,
+            "steps": planned(job.run),
+            "digests": {**digests, "config.yaml": config},
         },
     )
 
@@ -174,14 +188,15 @@ def batches_from(method: Method | type[Method], job: Job) -> Any:
     return open_product(source.folder, source.role, job.run)
 
 
-def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str) -> None:
+def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str, ranks: Ranks) -> None:
     """Run Lightning's loop over the batches that are not done yet."""
     run, checkpoints = job.run, Checkpoints(job.folder)
-    state = checkpoints.load(reporter.warn)
+    state = checkpoints.load(reporter.warn, ranks)
     if state is None:
         seed_roles(method, job.init)
+        fresh = {"batches_done": 0, "state": method.state_dict(), "optimizers": []}
         # begun only once something can be resumed: a kill before this line loses nothing
-        checkpoints.save({"batches_done": 0, "state": method.state_dict(), "optimizers": []}, 0)
+        ranks.decide(lambda: checkpoints.save(fresh, 0))
     else:
         try:
             method.load_state_dict({"skipped": method.skipped, **state["state"]})
@@ -189,18 +204,26 @@ def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str) ->
             what = f"its newest checkpoint is not this stage's ({one_line(error)})"
             raise UserError(f"{checkpoints.folder}: {what}.") from None
         method.batches_done = state["batches_done"]
-    begin(job)
+    ranks.decide(lambda: begin(job))
     if method.batches_done == method.max_steps:
         return
     dataset, parents = batches_from(method, job), dict(job.record["init"])
-    trackers = make_trackers(job.folder, run, parents, method.batches_done, reporter.say)
+    device, say = device_of(run, ranks.local), reporter.say
+    trackers: list[Tracker] = []
+    if ranks.first:
+        trackers = make_trackers(job.folder, run, parents, method.batches_done, say)
     hush()
     with reporter.task(title, method.max_steps, method.batches_done) as task:
-        guard = Guard(run, job.folder.parent, method, device_of(run), reporter.say)
-        keeper = Keeper(run, checkpoints, state, trackers, task, stop, guard)
+        guard = Guard(run, job.folder.parent, method, device, ranks, say)
+        keeper = Keeper(run, checkpoints, state, trackers, task, stop, guard, ranks)
+        alone = ranks.world == 1
         trainer = Trainer(
-            accelerator="gpu" if device_of(run).type == "cuda" else "cpu",
-            devices=1,
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=ranks.world // ranks.nodes,
+            num_nodes=ranks.nodes,
+            strategy="auto" if alone else DDPStrategy(),
+            # ours to say: Lightning would ask SLURM's variables even of a single process
+            plugins=[LightningEnvironment() if alone else TorchElasticEnvironment()],
             precision="bf16-mixed" if run.hardware.precision == "bf16" else "32-true",
             max_epochs=1,
             deterministic="warn",

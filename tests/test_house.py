@@ -21,8 +21,9 @@ ORDER = [
     "progress",
     "signals",
     "registry",
-    "ranks",
     "storage",
+    "lost",
+    "ranks",
     "yaml_files",
     "weights",
     "averages",
@@ -56,6 +57,7 @@ ORDER = [
     "keeper",
     "train",
     "pipeline",
+    "launch",
     "cli",
     "__main__",
 ]
@@ -73,7 +75,9 @@ ONLY = {
     "metrics": set(),
     "signals": {"errors"},
     "sections": {"extractors"},
-    "ranks": set(),
+    "lost": {"errors"},
+    "ranks": {"errors", "lost", "storage"},
+    "launch": {"errors"},
     "extractors": {"errors", "registry", "storage", "weights"},
     "registry": {"errors"},
     "storage": {"errors"},
@@ -87,7 +91,7 @@ ONLY = {
     "training_times": {"paths", "seeding"},
     "gaussianity": {"paths", "data"},
     "data": {"paths", "predictions", "denoiser", "seeding", "ranks", "errors", "storage"},
-    "checkpoint": {"errors", "storage", "weights"},
+    "checkpoint": {"errors", "ranks", "storage", "weights"},
     "report": {"errors", "storage"},
 }
 """All that these may import of gendiff, besides their own package."""

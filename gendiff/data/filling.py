@@ -11,11 +11,10 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from gendiff.data.base import Batch
@@ -29,40 +28,13 @@ from gendiff.data.pairs import (
     write_stamp,
 )
 from gendiff.errors import UserError
-from gendiff.ranks import Ranks
+from gendiff.ranks import here
 from gendiff.storage import read_json, sha256, write_json
 
 BATCH = 256
 """Most rows made at a time; part of what the rows are, by rounding."""
 
 Make = Callable[[Tensor], Batch]
-T = TypeVar("T")
-
-
-def group() -> Ranks:
-    """This process among those of PyTorch's group, if there is one."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return Ranks()
-    return Ranks(dist.get_rank(), dist.get_world_size())
-
-
-def together(ranks: Ranks, work: Callable[[], T]) -> list[T]:
-    """What each process's part of a work gave, in the order of ranks.
-
-    Raises:
-        UserError: on all processes, if a part failed on one; none is left waiting.
-    """
-    try:
-        mine: tuple[Any, str] = (work(), "")
-    except UserError as error:
-        mine = (None, str(error))
-    every = [mine] * ranks.world
-    if ranks.world > 1:
-        dist.all_gather_object(every, mine)
-    for _, failed in every:
-        if failed:
-            raise UserError(failed)
-    return [part for part, _ in every]
 
 
 def write_store(
@@ -85,7 +57,7 @@ def write_store(
     Raises:
         UserError: the rows cannot be made or written.
     """
-    ranks, store = group(), identity(layout, origin)
+    ranks, store = here(), identity(layout, origin)
 
     def find() -> dict[str, str]:
         known, shards = stamped(folder, layout, origin), {}
@@ -96,7 +68,7 @@ def write_store(
                 shards[name] = digest
         return shards
 
-    kept = merged(together(ranks, find))
+    kept = merged(ranks.together(find))
     missing = [shard for shard in range(layout.shards) if shard_name(shard) not in kept]
 
     def fill() -> dict[str, str]:
@@ -111,12 +83,12 @@ def write_store(
         progress(layout.count)
         return made
 
-    digests = dict(sorted((kept | merged(together(ranks, fill))).items()))
+    digests = dict(sorted((kept | merged(ranks.together(fill))).items()))
 
     def finish() -> str:
         return seal(folder, layout, origin, digests) if ranks.first else ""
 
-    return {**digests, STAMP: together(ranks, finish)[0]}
+    return {**digests, STAMP: ranks.together(finish)[0]}
 
 
 def seal(

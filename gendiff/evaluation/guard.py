@@ -15,6 +15,7 @@ from gendiff.evaluation.points import SEED
 from gendiff.evaluation.reference import Reference
 from gendiff.evaluation.sight import Sight, measure
 from gendiff.model import Model
+from gendiff.ranks import Ranks
 from gendiff.seeding import key
 
 SAMPLES = 256
@@ -44,6 +45,7 @@ class Guard:
         run_folder: Path,
         method: Any,
         device: torch.device,
+        ranks: Ranks,
         say: Callable[[str], None],
     ) -> None:
         times = run.evaluation.watch_times if run.evaluation.steps and method.samplers else 0
@@ -51,7 +53,7 @@ class Guard:
         self.steps = {step for step in steps if step > method.batches_done}
         self.model, self.say = Model(run, method, method.speaker), say
         if self.steps:  # now, as what is wrong with it should not end a training half-way
-            self.reference = Reference(run, run_folder, device)
+            self.reference = Reference(run, run_folder, device, ranks)
             self.rows = some(self.reference.held_out)
             self.real = self._measure(self.reference.train.rows(some(self.reference.train)))
             self.told: set[str] = set()
@@ -62,14 +64,15 @@ class Guard:
         if method.batches_done not in self.steps:
             return {}
         labels = self.reference.held_out.labels[self.rows]
+        first, last = self.reference.ranks.share(len(labels))
         drawn = self.model.batches(
-            0,
-            len(labels),
+            first,
+            last,
             self.model.default_steps,
-            labels=labels if self.model.conditional else None,
+            labels=labels[first:last] if self.model.conditional else None,
             seed=SEED,
         )
-        seen = self.reference.look((x, labels[first : first + len(x)]) for first, x in drawn)
+        seen = self.reference.look((x, labels[i : i + len(x)]) for i, x in drawn)
         if seen.broken:
             self._tell("samples that are not finite")
             return {}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from gendiff.build import check_done, finished
 from gendiff.config import RunConfig, check
@@ -28,27 +28,29 @@ from gendiff.ranks import Ranks
 from gendiff.report.curve import draw_curve
 from gendiff.report.figures import main_distance
 from gendiff.report.table import markdown_table, show_table
-from gendiff.storage import lock, write_text
+from gendiff.storage import write_text
 from gendiff.train import device_of
 
 
-def evaluate_after(stage: Stage, run_folder: Path, reporter: Reporter, title: str) -> None:
-    """What a stage's ``evaluation`` asks for, after its ``done.json``."""
+def evaluate_after(
+    stage: Stage, run_folder: Path, reporter: Reporter, title: str, ranks: Ranks
+) -> None:
+    """What a stage's ``evaluation`` asks for, after its ``done.json``; on all ranks together."""
     run, folder = stage.run, run_folder / stage.name
     if run.method_class.extracts:
-        judge_evaluator(run, folder)
+        ranks.decide(lambda: judge_evaluator(run, folder, device_of(run, ranks.local)))
     elif run.method_class.samplers and run.evaluation.steps:
-        evaluate_stage(run, folder, reporter, title, device_of(run), Ranks())
+        evaluate_stage(run, folder, reporter, title, device_of(run, ranks.local), ranks)
 
 
-def judge_evaluator(run: RunConfig, folder: Path) -> None:
+def judge_evaluator(run: RunConfig, folder: Path, device: torch.device) -> None:
     """An evaluator's own figure, its accuracy on held-out data, into its ``evaluation.json``."""
     named = dataclasses.replace(run.evaluation, extractor=folder.name)
     run, path = dataclasses.replace(run, evaluation=named), folder / "evaluation.json"
     mark = digest_of(describe(run, folder.resolve().parent))
     if any(entry.get("reference") == mark for entry in read_entries(path)):
         return
-    reference = Reference(run, folder.resolve().parent, device_of(run))
+    reference = Reference(run, folder.resolve().parent, device)
     hits = reference.held_out.hits
     entry = {
         "model": folder.name,
@@ -91,33 +93,13 @@ def evaluate_models(
         run_folder, device = folder.resolve().parent, device_of(run, ranks.local)
         if run.evaluation.stage:
             check_done(run_folder / run.evaluation.stage)
-        with held(run_folder / ".locks" / folder.resolve().name, ranks):
+        with ranks.holding(run_folder / ".locks" / folder.resolve().name):
             found = evaluate_stage(run, folder, reporter, folder.name, device, ranks)
         name = {"model": str(folder)} if folder.name in alike else {}
         entries += [{**entry, **name} for entry in found]
         if ranks.first:
             floors.need(run, run_folder)
     return entries, floors.computed()
-
-
-@contextmanager
-def held(folder: Path, ranks: Ranks) -> Iterator[None]:
-    """The first rank's lock; all ranks learn whether it has it.
-
-    Raises:
-        UserError: another run has it, on every rank.
-    """
-    with ExitStack() as stack:
-        refusal = None
-        if ranks.first:
-            try:
-                stack.enter_context(lock(folder))
-            except UserError as error:
-                refusal = str(error)
-        refusal = ranks.agree(refusal)
-        if refusal:
-            raise UserError(refusal)
-        yield
 
 
 class Floors:

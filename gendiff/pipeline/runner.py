@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+from gendiff.config import check_ranks
 from gendiff.errors import Interrupted, UserError, did_you_mean
 from gendiff.extractors import check_extractor, find_weights, keys_of
 from gendiff.pipeline.plan import Step, inspect, make_plan, with_digests
@@ -12,6 +14,7 @@ from gendiff.pipeline.quality import evaluate_after, write_summary
 from gendiff.pipeline.stages import Pipeline, Stage
 from gendiff.pipeline.ways_out import accept, put_aside, ways_out
 from gendiff.progress import Reporter
+from gendiff.ranks import Ranks
 from gendiff.signals import Stop
 from gendiff.storage import lock, make_folder, sweep_temporaries
 from gendiff.train import Job, planned, train_stage
@@ -22,6 +25,7 @@ def run_pipeline(
     folder: Path,
     reporter: Reporter,
     stop: Stop,
+    ranks: Ranks,
     *,
     only: str | None = None,
     rerun: list[str] | None = None,
@@ -43,25 +47,17 @@ def run_pipeline(
             raise UserError(f"{name}: no such stage.{did_you_mean(name, pipeline.stages)}")
     for name in rerun or []:  # before their folders are moved aside
         refuse_missing(pipeline.stages[name])
-    plan = make_plan(pipeline, folder)
+    plan = ranks.decide(lambda: make_plan(pipeline, folder))
     if not dry_run:
-        make_folder(folder)
-        for name in accepted or []:
-            with lock(folder / ".locks" / name):
-                step = next(s for s in make_plan(pipeline, folder) if s.stage.name == name)
-                if step.state != "done":
-                    accept(step)
-                    reporter.say(f"{name}: accepted under the present config")
-        for name in rerun or []:
-            with lock(folder / ".locks" / name):
-                put_aside(folder / name, reporter)
-        plan = make_plan(pipeline, folder)
+        ranks.decide(lambda: set_right(pipeline, folder, reporter, rerun or [], accepted or []))
+        plan = ranks.decide(lambda: make_plan(pipeline, folder))
     steps = [step for step in plan if only in (None, step.stage.name)]
     for step in steps:
         if not (dry_run and step.stage.name in (rerun or [])):
             refuse_unfit(step)
         if only and step.waits_for:
             raise UserError(f"{only}: waits for {', '.join(step.waits_for)}.")
+        check_ranks(step.stage.run, ranks.world, step.stage.name)
     latest = {step.stage.name: step for step in plan}
     for number, step in enumerate(steps, 1):
         title = f"[{number}/{len(steps)}] {step.stage.name}"
@@ -69,9 +65,26 @@ def run_pipeline(
             again = step.stage.name in (rerun or [])
             reporter.say(f"{title}: {'to do' if again else describe(step)}")
         else:
-            run_step(step, latest, title, reporter, stop)
+            with ranks.losing(step.stage.name):
+                run_step(step, latest, title, reporter, stop, ranks)
     if not dry_run:
-        write_summary(pipeline, folder, reporter)
+        ranks.decide(lambda: write_summary(pipeline, folder, reporter))
+
+
+def set_right(
+    pipeline: Pipeline, folder: Path, reporter: Reporter, rerun: list[str], accepted: list[str]
+) -> None:
+    """Do what ``--accept`` and ``--rerun`` ask for."""
+    make_folder(folder)
+    for name in accepted:
+        with lock(folder / ".locks" / name):
+            step = next(s for s in make_plan(pipeline, folder) if s.stage.name == name)
+            if step.state != "done":
+                accept(step)
+                reporter.say(f"{name}: accepted under the present config")
+    for name in rerun:
+        with lock(folder / ".locks" / name):
+            put_aside(folder / name, reporter)
 
 
 def describe(step: Step) -> str:
@@ -115,7 +128,12 @@ def refuse_missing(stage: Stage) -> None:
 
 
 def run_step(
-    step: Step, latest: dict[str, Step], title: str, reporter: Reporter, stop: Stop
+    step: Step,
+    latest: dict[str, Step],
+    title: str,
+    reporter: Reporter,
+    stop: Stop,
+    ranks: Ranks,
 ) -> None:
     """Train a stage unless it is done, then evaluate what has not been evaluated.
 
@@ -123,21 +141,28 @@ def run_step(
         latest: every stage's step; this one's is brought up to date.
     """
     run_folder, stage = step.folder.parent, step.stage
-    with lock(run_folder / ".locks" / stage.name):
-        # again, under the lock: a parent was retrained, or another process was here
-        latest[stage.name] = step = inspect(stage, step.folder, latest)
-        refuse_unfit(step)
-        reporter.say(f"{title}: {describe(step)}")
+
+    def look() -> Step:
+        return inspect(stage, step.folder, latest)
+
+    def prepare() -> dict[str, Any]:
         if step.state == "missing":
             # what a begin that was killed half-way has left
             shutil.rmtree(step.folder / "checkpoints", ignore_errors=True)
         make_folder(step.folder)
         sweep_temporaries(step.folder)
+        return with_digests(step) if step.state != "done" else step.record
+
+    with ranks.holding(run_folder / ".locks" / stage.name):
+        # again, under the lock: a parent was retrained, or another process was here
+        latest[stage.name] = step = ranks.decide(look)
+        refuse_unfit(step)
+        reporter.say(f"{title}: {describe(step)}")
+        record = ranks.decide(prepare)
         if step.state != "done":
-            record = with_digests(step)
             job = Job(stage.run, stage.name, step.folder, step.sources, record)
-            train_stage(job, reporter, stop, title)
-            latest[stage.name] = inspect(stage, step.folder, latest)
-            if stop.asked:
+            train_stage(job, reporter, stop, title, ranks)
+            latest[stage.name] = ranks.decide(look)
+            if ranks.any(stop.asked):
                 raise Interrupted(f"stopped after {stage.name}")
-        evaluate_after(stage, run_folder, reporter, title)
+        evaluate_after(stage, run_folder, reporter, title, ranks)

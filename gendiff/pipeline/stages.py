@@ -20,6 +20,8 @@ from gendiff.pipeline.shipped import find
 from gendiff.yaml_files import merge, read_overrides, read_yaml
 
 STAGE_KEYS = ("config", "init", "chain")
+COMMON_KEYS = ("hardware", "logging")
+"""Sections that a stages file may hold for all of its stages; a stage's own win."""
 CHAIN_KEYS = ("key", "values", "carry")
 
 
@@ -97,9 +99,10 @@ def expand_blocks(
     """Stage name -> {raw run, init}, chains written out; and chain name -> its last link."""
     raw = merge(read_yaml(path), overrides)
     for key in raw:
-        if key != "stages":
-            raise UserError(f"{path}: {key}: unknown key.{did_you_mean(str(key), ['stages'])}")
-    stages = raw.get("stages")
+        if key not in ("stages", *COMMON_KEYS):
+            hint = did_you_mean(str(key), ["stages", *COMMON_KEYS])
+            raise UserError(f"{path}: {key}: unknown key.{hint}")
+    stages, common = raw.get("stages"), {k: v for k, v in raw.items() if k != "stages"}
     if not isinstance(stages, dict) or not stages:
         raise UserError(f"{path}: stages: must map each stage's name to its config and init.")
     blocks: dict[str, dict[str, Any]] = {}
@@ -113,7 +116,8 @@ def expand_blocks(
             raise UserError(f"{where}: needs a config. Keys: {keys}, and any key of a run.")
         config, _ = find(str(body["config"]), ("configs",), path)
         rest = {key: value for key, value in body.items() if key not in STAGE_KEYS}
-        run, init = merge(read_yaml(config), rest), body.get("init") or {}
+        run = merge(merge(read_yaml(config), common), rest)
+        init = body.get("init") or {}
         if "chain" not in body:
             blocks[str(name)] = {"raw": run, "init": init}
             continue

@@ -10,6 +10,7 @@ import torch
 from gendiff.build import build_method, read_run
 from gendiff.cli import main
 from gendiff.evaluation.guard import Guard
+from gendiff.ranks import Ranks
 from gendiff.storage import sha256
 
 
@@ -54,7 +55,7 @@ def watch(model, rows, batches_done=4):
     run.evaluation.steps.append(2)
     method = Drawn(rows, 0)
     method.path = build_method(run).path
-    guard = Guard(run, model.parent, method, torch.device("cpu"), said.append)
+    guard = Guard(run, model.parent, method, torch.device("cpu"), Ranks(), said.append)
     method.batches_done = batches_done
     return said, guard.look()
 

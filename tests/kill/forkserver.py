@@ -2,10 +2,12 @@
 
 Imports once and forks a fresh process a try, so that a hundred kills take seconds, not minutes.
 
-    python tests/kill/forkserver.py FOLDER KILLS SEED
+    python tests/kill/forkserver.py FOLDER KILLS SEED PROCESSES
 
-Prints one JSON object: the digests of an undisturbed run, those of every killed run, the kills
-at random instants and at boundaries of a write, and the exit code of each final try.
+With several processes one of them is killed and the others have to notice. Prints one JSON object:
+the digests of a run by one process, of an undisturbed run and of every killed run, the kills at
+random instants and at boundaries of a write, the processes that hung, and the exit codes of all
+final tries.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ import json
 import os
 import random
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,39 +29,52 @@ import torch
 # imported before the first fork, so that no try pays for them
 import gendiff.pipeline.runner
 import gendiff.pipeline.stages
-from gendiff import cli, storage
-from gendiff.methods import (
-    classifier,
-    denoising_gan,
-    diffusion,
-    pairs,
-    progressive,
-    reflow,
-    truncated,
-)
+from gendiff import cli, lost, ranks, storage
+from gendiff.methods import consistency, denoising_gan, diffusion, pairs, reflow
 from gendiff.networks import mlp
+from gendiff.signals import Stop
 
-LOADED = (gendiff.pipeline.runner, classifier, denoising_gan, diffusion, pairs, progressive)
-LOADED += (reflow, truncated, mlp, gendiff.pipeline.stages)
+LOADED = (gendiff.pipeline.runner, gendiff.pipeline.stages, mlp)
+LOADED += (consistency, denoising_gan, diffusion, pairs, reflow)
 PIPELINE = Path(__file__).with_name("pipeline.yaml")
 TRACKERS = {"wandb", "tensorboard"}
 """A plain run imports none of them: this is a process that can tell, as it runs nothing else."""
 
+HUNG = -99
+lost.SECONDS, ranks.START = 0.2, timedelta(seconds=5)
 
-def attempt(folder: Path, before: Callable[[], None] | None = None) -> int:
-    """Fork a process that runs the pipeline; returns its process id."""
-    pid = os.fork()
-    if pid:
-        return pid
-    torch.set_num_threads(1)
-    sys.stdout = sys.stderr = open(folder.parent / f"{folder.name}.log", "a")  # noqa: SIM115
-    if before:
-        before()
-    code = cli.main(["run", str(PIPELINE), "--dir", str(folder)])
-    trackers = TRACKERS & set(sys.modules)
-    if trackers:
-        print("imported, though not asked for:", *trackers, flush=True)
-    os._exit(code or len(trackers))
+
+def attempt(
+    folder: Path, world: int, strike: dict[int, Callable[[], None]], words: Sequence[str] = ()
+) -> list[int]:
+    """Fork processes that run the pipeline together; returns their ids, by rank.
+
+    Args:
+        strike: rank -> what that process does to itself before it begins.
+        words: overrides.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(world):
+        pid = os.fork()
+        if pid:
+            processes.append(pid)
+            continue
+        torch.set_num_threads(1)
+        sys.stdout = sys.stderr = open(folder.parent / f"{folder.name}.log", "a", 1)  # noqa: SIM115
+        if world > 1:
+            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world}
+            place |= {"LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            os.environ.update({name: str(value) for name, value in place.items()})
+        strike.get(rank, lambda: None)()
+        with Stop().listening():  # as the command itself does
+            code = cli.main(["run", str(PIPELINE), "--dir", str(folder), *words])
+        trackers = TRACKERS & set(sys.modules)
+        if trackers:
+            print("imported, though not asked for:", *trackers)
+        os._exit(code or len(trackers))
+    return processes
 
 
 def die_at_boundary(number: int) -> Callable[[], None]:
@@ -85,16 +102,35 @@ def die_at_boundary(number: int) -> Callable[[], None]:
     return install
 
 
-def wait(pid: int, seconds: float | None = None) -> int:
-    """Kill the process after so many seconds, unless it ends before; its exit status."""
-    deadline = time.monotonic() + (seconds if seconds is not None else 300)
+def ended(pid: int, seconds: float) -> int | None:
+    """The exit status of a process that ends within so many seconds."""
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.002)
-    os.kill(pid, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return None
+
+
+def wait(processes: list[int], victim: int = 0, seconds: float = 300) -> list[int]:
+    """Kill the victim after so many seconds, unless it ends before; all exit statuses.
+
+    The others have to end by themselves; one that has not in 20 seconds is killed and counts as
+    `HUNG`.
+    """
+    code = ended(processes[victim], seconds)
+    if code is None:
+        os.kill(processes[victim], signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(processes[victim], 0)[1])
+    codes = [code]
+    for pid in processes[:victim] + processes[victim + 1 :]:
+        other = ended(pid, 20)
+        if other is None:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        codes.append(HUNG if other is None else other)
+    return codes
 
 
 def digests(folder: Path) -> dict[str, Any]:
@@ -105,42 +141,49 @@ def digests(folder: Path) -> dict[str, Any]:
     }
 
 
-def main(root: Path, kills: int, seed: int) -> dict[str, Any]:
+def main(root: Path, kills: int, seed: int, world: int) -> dict[str, Any]:
     root.mkdir(parents=True, exist_ok=True)
     choose = random.Random(seed)
+    alone = wait(attempt(root / "alone", 1, {}))
     begun = time.monotonic()
-    undisturbed = wait(attempt(root / "undisturbed"))
+    undisturbed = wait(attempt(root / "undisturbed", world, {}))
     length = time.monotonic() - begun
     report: dict[str, Any] = {
+        "alone": digests(root / "alone"),
         "undisturbed": digests(root / "undisturbed"),
-        "codes": [undisturbed],
+        "codes": [*alone, *undisturbed],
         "killed": [],
         "instants": 0,
         "boundaries": 0,
-        "seconds": length,
+        "hung": 0,
     }
     left, number = kills, 0
     while left > 0:
-        folder, code = root / f"killed-{number}", -9
+        folder, codes = root / f"killed-{number}", [-9]
         number += 1
         for _ in range(12):  # kills on the way of one pipeline, then it may end
             if left <= 0:
                 break
+            victim = choose.randrange(world)
             if choose.random() < 0.5:
-                code = wait(attempt(folder), choose.uniform(0.1, 0.6 * length))
-                report["instants"] += code == -9
-            else:
-                code = wait(attempt(folder, die_at_boundary(choose.randint(1, 60))))
-                report["boundaries"] += code == -9
-            left -= code == -9
-            if code != -9:
+                codes = wait(attempt(folder, world, {}), victim, choose.uniform(0.1, 0.6 * length))
+                report["instants"] += codes[0] == -9
+            else:  # the first rank writes most
+                strike = {0: die_at_boundary(choose.randint(1, 60))}
+                codes = wait(attempt(folder, world, strike))
+                report["boundaries"] += codes[0] == -9
+            left -= codes[0] == -9
+            report["hung"] += HUNG in codes
+            if codes[0] != -9:
                 break
-        if code == -9:
-            code = wait(attempt(folder))
-        report["codes"].append(code)
+        if codes[0] == -9:
+            codes = wait(attempt(folder, world, {}))
+        report["codes"] += codes
         report["killed"].append(digests(folder))
+    report["seconds"] = round(time.monotonic() - begun)
     return report
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))
+    folder, *counts = sys.argv[1:]
+    print(json.dumps(main(Path(folder), *map(int, counts))))

@@ -16,7 +16,7 @@ from table import config_of
 from gendiff.checkpoint import Checkpoints
 from gendiff.cli import main
 from gendiff.errors import UserError
-from gendiff.keeper import finite_losses
+from gendiff.keeper import finite
 from gendiff.methods import adversarial
 from gendiff.methods.denoising_gan import DenoisingGAN
 from gendiff.methods.diffusion import Diffusion
@@ -228,14 +228,14 @@ def test_another_loss_that_is_not_finite_is_an_error(skipped):
     """Finite slopes do not excuse a loss, nor does another role."""
     method = make(DenoisingGAN)
     method.stage, method.batches_done = "gan", 7
-    method.losses = {"critic/loss": torch.tensor(math.inf), "generator/loss": torch.tensor(1.0)}
+    losses = {"critic/loss": math.inf, "generator/loss": 1.0}
     with pytest.raises(UserError, match="gan: critic/loss is inf at step 7; the last checkpoint"):
-        finite_losses(method, skipped, weights_too=False)
-    assert finite_losses(method, {"critic": 1}, weights_too=False) == {"generator/loss": 1.0}
+        finite(losses, method, skipped, weights_too=False)
+    assert finite(losses, method, {"critic": 1}, weights_too=False) == {"generator/loss": 1.0}
     with torch.no_grad():
         next(method.networks["generator"].parameters()).view(-1)[0] = math.nan
     with pytest.raises(UserError, match=r"gan: generator.* is not finite at step 7"):
-        finite_losses(method, {"critic": 1}, weights_too=True)
+        finite(losses, method, {"critic": 1}, weights_too=True)
 
 
 @pytest.mark.parametrize("cls", [DenoisingGAN, Truncated, TruncatedPlus])

@@ -1,0 +1,77 @@
+"""Several processes on this node for one command, by torchrun's elastic launcher."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from gendiff.errors import Interrupted, Lost
+
+TOLD = (2, 75)
+"""Exit codes of a rank that has said why."""
+SECONDS = 0.5
+"""Between two looks at whether the launcher lives."""
+
+
+def launched() -> bool:
+    """Whether torchrun or ``srun`` has started this process among others."""
+    return "RANK" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
+
+
+def follow() -> None:
+    """Stop as SIGTERM would when the launcher of this process dies, killed perhaps."""
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def launch(words: Sequence[str], processes: int) -> int:
+    """Run ``gendiff WORDS`` in so many processes; returns their exit code.
+
+    Raises:
+        Interrupted: a signal asked them to stop.
+        Lost: one has died.
+    """
+    for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
+        max_restarts=0,
+        monitor_interval=0.1,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "gendiff.cli", *words)
+    except SignalException as error:
+        raise Interrupted(signal.Signals(error.sigval).name) from None
+    except ChildFailedError as error:
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        told = [code for code in codes.values() if code in TOLD]
+        if told:
+            return told[0]
+        rank, code = next(iter(codes.items()))
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"left with {code}"
+        raise Lost(f"rank {rank} of {processes} {how}; run again to go on.") from None
+    return 0
