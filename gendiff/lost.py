@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch.distributed as dist
@@ -39,11 +40,19 @@ def silence(store: Any, rank: int, world: int) -> str:
 
     Ranks that are alive notice too, and write so into the store.
     """
-    try:
-        store.set(f"lost/{rank}", "")
-        time.sleep(SECONDS)
-        gone = [r for r in range(world) if r != rank and not store.check([f"lost/{r}"])]
-    except (RuntimeError, AttributeError):  # dist.DistError, or no store
+    gone: list[int] | None = None
+
+    def ask() -> None:
+        nonlocal gone
+        with suppress(RuntimeError, AttributeError):  # dist.DistError, or no store
+            store.set(f"lost/{rank}", "")
+            time.sleep(SECONDS)
+            gone = [r for r in range(world) if r != rank and not store.check([f"lost/{r}"])]
+
+    asking = threading.Thread(target=ask, daemon=True)  # over a dead link it would never return
+    asking.start()
+    asking.join(SECONDS + 5)
+    if gone is None:
         return "cannot reach the others: the network, or the node of rank 0, is gone."
     if not gone:
         return "has lost its connections; all ranks are alive."
