@@ -1,10 +1,10 @@
-"""Send SIGTERM to some processes of a run at a chosen moment, and print how all of them end.
+"""Send SIGTERM to some of two processes of a run at a chosen moment, and print how both end.
 
-    python tests/kill/stopserver.py FOLDER PROCESSES
+    python tests/kill/stopserver.py FOLDER [MOMENT:RANKS ...]
 
-Prints one JSON list: for each moment and choice of ranks their exit codes, the seconds until all
-had ended, the steps that the newest checkpoint held and the step that was done, and the weights
-after the same command has run again.
+Such as ``training:1 evaluation:0,1``; without any, all moments and choices. Prints one JSON list:
+the exit codes of the ranks, the seconds until both had ended, the steps in the newest checkpoint,
+and whether the same command, run again, ended in the weights of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -54,32 +54,40 @@ def ask(moment: str) -> Callable[[], None]:
     return install
 
 
-def main(root: Path, world: int) -> list[dict[str, Any]]:
+EVERY = [
+    (moment, ranks)
+    for moment in MOMENTS
+    for ranks in ([[0]] if moment == "saving" else [[0], [1], [0, 1]])
+]
+
+
+def main(root: Path, cases: list[tuple[str, list[int]]]) -> list[dict[str, Any]]:
     root.mkdir(parents=True, exist_ok=True)
-    wait(attempt(root / "undisturbed", world, {}, EVALUATED))
+    wait(attempt(root / "undisturbed", 2, {}, EVALUATED))
     wanted, report = digests(root / "undisturbed"), []
-    for moment in MOMENTS:
-        for ranks in [[0], [1], [0, 1]] if world == 2 and moment != "saving" else [[0]]:
-            folder = root / f"{moment}-{'-'.join(map(str, ranks))}"
-            begun = time.monotonic()
-            codes = wait(attempt(folder, world, {rank: ask(moment) for rank in ranks}, EVALUATED))
-            seconds = time.monotonic() - begun
-            manifest = folder / "teacher" / "checkpoints" / "manifest.json"
-            kept = json.loads(manifest.read_text())[0]["batches_done"] if manifest.exists() else 0
-            again = wait(attempt(folder, world, {}, EVALUATED))
-            report.append(
-                {
-                    "moment": moment,
-                    "ranks": ranks,
-                    "codes": codes,
-                    "seconds": round(seconds, 1),
-                    "kept": kept,
-                    "again": again,
-                    "same": digests(folder) == wanted,
-                }
-            )
+    for moment, ranks in cases:
+        folder = root / f"{moment}-{'-'.join(map(str, ranks))}"
+        begun = time.monotonic()
+        codes = wait(attempt(folder, 2, {rank: ask(moment) for rank in ranks}, EVALUATED))
+        seconds = time.monotonic() - begun
+        manifest = folder / "teacher" / "checkpoints" / "manifest.json"
+        kept = json.loads(manifest.read_text())[0]["batches_done"] if manifest.exists() else 0
+        again = wait(attempt(folder, 2, {}, EVALUATED))
+        report.append(
+            {
+                "moment": moment,
+                "ranks": ranks,
+                "codes": codes,
+                "seconds": round(seconds, 1),
+                "kept": kept,
+                "again": again,
+                "same": digests(folder) == wanted,
+            }
+        )
     return report
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))
+    folder, *words = sys.argv[1:]
+    chosen = [(m, [int(r) for r in ranks.split(",")]) for m, ranks in (w.split(":") for w in words)]
+    print(json.dumps(main(Path(folder), chosen or EVERY)))

@@ -59,6 +59,26 @@ def test_a_fresh_process_killed_and_resumed(report, tmp_path):
     assert digests == report["undisturbed"]
 
 
+def test_a_signal_to_some_ranks_stops_all(tmp_path):
+    """At most a step is lost, nothing hangs, and the same command goes on."""
+    cases = ["set-up:1", "training:1", "saving:0", "evaluation:0,1"]
+    words = [sys.executable, str(HERE / "stopserver.py"), str(tmp_path), *cases]
+    done = subprocess.run(words, capture_output=True, text=True, env=ONE_THREAD)
+    logs = "\n".join(path.read_text()[-2000:] for path in tmp_path.glob("*.log"))
+    assert done.returncode == 0, done.stderr + logs
+    report = json.loads(done.stdout)
+    assert len(report) == len(cases)
+    for case in report:
+        assert 75 in case["codes"], case
+        assert set(case["codes"]) <= {75, 1}, case  # 1: a rank that has lost the others
+        assert case["again"] == [0, 0]
+        assert case["same"]
+    training = report[1]
+    assert training["codes"] == [75, 75]
+    assert 8 <= training["kept"] <= 10  # asked for as step 8 ended
+    assert "Traceback" not in logs
+
+
 def test_a_signal_saves_and_exits_75(tmp_path):
     """The other signals: tests/pipeline/test_signals.py."""
     run = [sys.executable, "-m", "gendiff.cli", "run", "mixture_diffusion"]
