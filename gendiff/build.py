@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from gendiff import registry
-from gendiff.config import RunConfig, compose
+from gendiff.config import compose
 from gendiff.errors import UserError, did_you_mean
 from gendiff.methods.base import Method
+from gendiff.sections import RunConfig
 from gendiff.seeding import key
 from gendiff.storage import read_json, sha256
 from gendiff.weights import load_weights

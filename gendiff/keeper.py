@@ -10,13 +10,13 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from gendiff.checkpoint import Checkpoints
-from gendiff.config import RunConfig
 from gendiff.errors import Interrupted, UserError
 from gendiff.evaluation.guard import Guard
 from gendiff.methods.base import Method
 from gendiff.methods.update import HELP, skipping
 from gendiff.progress import Task
 from gendiff.ranks import Ranks, Vote
+from gendiff.sections import RunConfig
 from gendiff.signals import Stop
 from gendiff.tracking import Tracker
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gendiff.build import build_method, check_file, finished, owner
-from gendiff.config import RunConfig
 from gendiff.errors import UserError
 from gendiff.methods.base import Method
+from gendiff.sections import RunConfig
 from gendiff.weights import load_weights
 
 

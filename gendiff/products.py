@@ -10,13 +10,13 @@ from torch import Tensor
 
 from gendiff import registry
 from gendiff.build import check_done, check_file
-from gendiff.config import RunConfig
 from gendiff.data.base import Batch, collate
 from gendiff.data.filling import Make, write_store
 from gendiff.data.pairs import STAMP, Layout, PairStore, check_shard
 from gendiff.errors import UserError
 from gendiff.methods.base import Method
 from gendiff.ranks import here
+from gendiff.sections import RunConfig
 
 
 def make_product(

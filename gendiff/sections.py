@@ -1,16 +1,18 @@
-"""The sections of a run's config that are the same for all data, networks and methods."""
+"""One training run as a frozen dataclass, and the sections of it that are the same for all."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+from gendiff import registry
 from gendiff.extractors import is_pretrained
+from gendiff.optim import OptimConfig
 
 OUTSIDE = {"identity": False}
 """Metadata of a field that does not change what is trained, and so not the fingerprint."""
-
 
 BOUNDS = {
     "data.batch_size": (1, 10**6),
@@ -105,3 +107,41 @@ class LoggingConfig:
     wandb: Literal["online", "offline", "off"] = "off"
     project: str = "gendiff"
     """W&B project."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that one training run is; ``networks`` maps role -> network config."""
+
+    data: Any
+    networks: dict[str, Any]
+    path: Any
+    method: Any
+    optim: OptimConfig
+    trainer: TrainerConfig
+    seed: int
+    evaluation: EvaluationConfig = field(metadata=OUTSIDE)
+    hardware: HardwareConfig = field(metadata=OUTSIDE)
+    logging: LoggingConfig = field(metadata=OUTSIDE)
+
+    @property
+    def method_class(self) -> Any:
+        return registry.lookup("methods", self.method.name).variant(self.method)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network that samples takes labels."""
+        cls = self.method_class
+        network = self.networks.get(cls.averages.get(cls.speaker, cls.speaker))
+        return "label" in getattr(network, "conditions", {})
+
+    def make_path(self) -> Any:
+        """The noise path of the student."""
+        values = {k: v for k, v in dataclasses.asdict(self.path).items() if k != "name"}
+        return registry.lookup("paths", self.path.name)(**values)
+
+    def network_shape(self, role: str) -> tuple[tuple[int, ...], int]:
+        """Input shape and output channels of a role's network."""
+        shape = self.data.shape
+        channels, out = self.method_class.channels(role, shape, self.method)
+        return (channels, *shape[1:]), out

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gendiff.build import read_run
-from gendiff.config import RunConfig
+from gendiff.sections import RunConfig
 from gendiff.storage import read_json
 
 

@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
-from gendiff.config import RunConfig, to_plain
-from gendiff.sections import LoggingConfig
+from gendiff.config import to_plain
+from gendiff.sections import LoggingConfig, RunConfig
 from gendiff.storage import user_errors, write_text
 
 LINE = 2**16

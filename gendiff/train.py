@@ -22,7 +22,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from gendiff import registry
 from gendiff.build import build_method, check_done, check_file, features_of, load_role
 from gendiff.checkpoint import Checkpoints
-from gendiff.config import RunConfig, to_yaml
+from gendiff.config import to_yaml
 from gendiff.data.base import DataModule
 from gendiff.errors import UserError
 from gendiff.evaluation.guard import Guard
@@ -31,6 +31,7 @@ from gendiff.methods.base import Method
 from gendiff.products import make_product, open_product
 from gendiff.progress import Reporter
 from gendiff.ranks import Ranks
+from gendiff.sections import RunConfig
 from gendiff.settle import settled
 from gendiff.signals import Stop
 from gendiff.storage import sha256, write_json, write_text

@@ -45,6 +45,7 @@ ORDER = [
     "methods",
     "extractors",
     "sections",
+    "checks",
     "config",
     "checkpoint",
     "build",
@@ -74,7 +75,7 @@ ONLY = {
     "networks": {"errors"},
     "metrics": set(),
     "signals": {"errors"},
-    "sections": {"extractors"},
+    "sections": {"extractors", "optim", "registry"},
     "lost": {"errors"},
     "ranks": {"errors", "lost", "storage"},
     "launch": {"errors"},
@@ -116,6 +117,8 @@ def test_imports_run_one_way():
     for name in FILES.keys() - {"__init__.py"}:
         own = Path(name).parts[0].removesuffix(".py")
         allowed = ONLY[own] if own in ONLY else {*ORDER[: ORDER.index(own)], "metrics"}
+        if own == "pipeline":  # which compares their parts before anything is trained
+            allowed = {*allowed, "networks"}
         up[name] = set(imported(TREES[name])) - {own} - allowed
     assert not {name: uses for name, uses in up.items() if uses}
 

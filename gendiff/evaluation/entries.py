@@ -8,10 +8,10 @@ from typing import Any
 
 from gendiff import registry
 from gendiff.build import check_done
-from gendiff.config import RunConfig
 from gendiff.errors import UserError
 from gendiff.evaluation.points import Point
 from gendiff.evaluation.reference import describe, digest_of
+from gendiff.sections import RunConfig
 from gendiff.storage import read_json, sealed, unsealed, write_json
 
 Entry = dict[str, Any]

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gendiff.config import RunConfig
 from gendiff.evaluation.points import SEED
 from gendiff.evaluation.reference import Reference
 from gendiff.evaluation.sight import Sight, measure
 from gendiff.model import Model
 from gendiff.ranks import Ranks
+from gendiff.sections import RunConfig
 from gendiff.seeding import key
 
 SAMPLES = 256

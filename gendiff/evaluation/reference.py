@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 
 from gendiff import registry
 from gendiff.build import check_done, load_evaluator
-from gendiff.config import RunConfig
 from gendiff.data.base import collate
 from gendiff.errors import UserError
 from gendiff.evaluation.intervals import GROUPS, in_all, over_draws
@@ -25,6 +24,7 @@ from gendiff.extractors import find_weights, make_extractor
 from gendiff.extractors.points import Points
 from gendiff.metrics.base import Known
 from gendiff.ranks import Ranks
+from gendiff.sections import RunConfig
 from gendiff.seeding import key
 from gendiff.storage import read_json, sha256, write_json
 from gendiff.weights import read_tensors, save_tensors

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from gendiff.config import RunConfig
 from gendiff.errors import UserError
 from gendiff.evaluation.entries import Entry, Marks, points_of, read_entries, write_entries
 from gendiff.evaluation.points import Point, draw, summarise
@@ -17,6 +16,7 @@ from gendiff.model import Model, load
 from gendiff.progress import Reporter
 from gendiff.ranks import Ranks
 from gendiff.report.grid import save_grid, save_points
+from gendiff.sections import RunConfig
 from gendiff.storage import user_errors, write_atomic
 
 PER_CLASS = 10

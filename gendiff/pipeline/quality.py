@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gendiff.build import check_done, finished
-from gendiff.config import RunConfig, check
+from gendiff.checks import check
 from gendiff.errors import UserError
 from gendiff.evaluation.entries import (
     Entry,
@@ -28,6 +28,7 @@ from gendiff.ranks import Ranks
 from gendiff.report.curve import draw_curve
 from gendiff.report.figures import main_distance
 from gendiff.report.table import markdown_table, show_table
+from gendiff.sections import RunConfig
 from gendiff.storage import write_text
 from gendiff.train import device_of
 

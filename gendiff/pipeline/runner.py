@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from gendiff.config import check_ranks
+from gendiff.checks import check_ranks
 from gendiff.errors import Interrupted, UserError, did_you_mean
 from gendiff.extractors import check_extractor, find_weights, keys_of
 from gendiff.pipeline.plan import Step, inspect, make_plan, with_digests

@@ -13,10 +13,11 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gendiff.config import RunConfig, compose
+from gendiff.config import compose
 from gendiff.errors import UserError, did_you_mean
 from gendiff.extractors import NAMES
 from gendiff.pipeline.shipped import find
+from gendiff.sections import RunConfig
 from gendiff.yaml_files import merge, read_overrides, read_yaml
 
 STAGE_KEYS = ("config", "init", "chain")

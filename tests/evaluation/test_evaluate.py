@@ -18,7 +18,7 @@ from gendiff.errors import Interrupted
 from gendiff.evaluation import stage as stage_module
 from gendiff.methods.diffusion import Diffusion
 
-TIMES = {"images_per_second", "peak_memory_mb", "seconds"}
+TIMES = {"seal", "images_per_second", "peak_memory_mb", "seconds"}
 
 
 def plain(value):

@@ -150,7 +150,7 @@ RAW = {
     ("change", "message"),
     [
         ({"method": {"finest": 12}}, "method.finest: 12 must be a power of two"),
-        ({"method": {"finest": 0}}, "method.finest: 0 must be a power of two"),
+        ({"method": {"finest": 0}}, "method.finest: 0 must be at least 1"),
         ({"method": {"consistent": -0.5}}, "method.consistent: -0.5 must be in [0, 1]"),
         ({"path": {"name": "ve"}}, "method.name: shortcut takes evenly spaced times"),
         ({"evaluation": {"steps": [1, 3]}}, "evaluation.steps: shortcuts come by powers of two"),

@@ -98,8 +98,8 @@ def test_new_parameters_are_named(files, tmp_path):
         make_plan(load(files, NEW % "teacher.ema"), tmp_path)
 
 
-SCALED = "stages: {teacher: {config: small, networks: {student: {conditions: {second_time: 1}}}}, \
-b: {config: small, networks: {student: {time_scale: %s, conditions: {second_time: 1}}}, \
+SCALED = "stages: {teacher: {config: mixture_mean_flow, networks: {student: {time_scale: 1000}}}, \
+b: {config: mixture_mean_flow, networks: {student: {time_scale: %s}}, \
 init: {student: {from: teacher.ema, new: [%s]}}}}"
 LEVEL, SECOND = "conditioning.noise_level.*", "conditioning.conditions.second_time.*"
 
