@@ -115,6 +115,8 @@ def counts(text: str) -> list[int]:
 def run_command(args: Any) -> int:
     pipeline, folder = open_pipeline(args)
     if args.slurm:
+        if args.only or args.rerun or args.accept or args.dry_run:
+            raise UserError("--slurm: goes with --submit alone; it runs nothing itself.")
         from gendiff.pipeline.slurm import slurm_jobs
         from gendiff.progress import Reporter
 
@@ -124,8 +126,10 @@ def run_command(args: Any) -> int:
     if args.submit:
         raise UserError("--submit: goes with --slurm.")
     from gendiff.launch import follow, launch, launched
+    from gendiff.sections import HardwareConfig
 
-    hardware = [stage.run.hardware for stage in pipeline.stages.values()]
+    stages = pipeline.stages.values()
+    hardware = [s.run.hardware for s in stages if args.only in (None, s.name)] or [HardwareConfig()]
     processes = max(asked.devices for asked in hardware)
     if processes > 1 and not launched() and not args.dry_run:
         return launch(args.words, processes)
@@ -255,7 +259,8 @@ def main(words: Sequence[str] | None = None) -> int:
         tell(str(error), all_know=error.shared)
         return 2
     except (Interrupted, KeyboardInterrupt) as error:
-        tell(f"{str(error) or 'interrupted'}; run again to go on.", all_know=True)
+        all_know = getattr(error, "shared", False)
+        tell(f"{str(error) or 'interrupted'}; run again to go on.", all_know)
         return 75
     except Lost as error:
         tell(str(error))

@@ -22,6 +22,9 @@ class Interrupted(BaseException):
     No library's ``except Exception`` may swallow it.
     """
 
+    shared = False
+    """As of `UserError`."""
+
 
 class Lost(Exception):
     """Another process of the run is gone or silent; told in a line (exit code 1)."""

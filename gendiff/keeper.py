@@ -15,7 +15,7 @@ from gendiff.evaluation.guard import Guard
 from gendiff.methods.base import Method
 from gendiff.methods.update import HELP, skipping
 from gendiff.progress import Task
-from gendiff.ranks import Ranks, Vote
+from gendiff.ranks import Ranks, Vote, for_all
 from gendiff.sections import RunConfig
 from gendiff.signals import Stop
 from gendiff.tracking import Tracker
@@ -78,7 +78,7 @@ class Keeper(Callback):
             self.ranks.decide(lambda: self.checkpoints.save(state, done))
             self.saved = time.monotonic()
         if asked and not last:
-            raise Interrupted(f"stopped at step {done} of {pl_module.max_steps}")
+            raise for_all(Interrupted, f"stopped at step {done} of {pl_module.max_steps}")
 
     def late(self) -> bool:
         """Whether the last checkpoint is older than it may be."""

@@ -8,8 +8,9 @@ waiting for another that has gone.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -29,7 +30,11 @@ from gendiff.storage import lock
 T = TypeVar("T")
 
 START = timedelta(minutes=10)
-"""That processes wait for each other to come up."""
+"""How long processes wait for each other to come up."""
+LEAVE = timedelta(minutes=1)
+"""How long the others wait for the first rank to close its files and say why all stop."""
+SECONDS = 0.5
+"""For it to say so."""
 
 
 @dataclass(frozen=True)
@@ -222,8 +227,19 @@ def joined(minutes: float = 12 * 60) -> Iterator[Ranks]:
         apart = PrefixStore("group", store)
         dist.init_process_group(backend, store=apart, rank=rank, world_size=world, timeout=start)
     getattr(dist, "set_timeout", _set_pg_timeout)(wait)  # public since PyTorch 2.15
+    with losing(store, rank, world, "start"):
+        dist.barrier()  # nobody leaves while others still connect
     try:
         with losing(store, rank, world, "between stages"):
             yield here(store)
+    except (UserError, Interrupted) as error:
+        if error.shared and rank:  # a launcher ends all when one has left
+            with suppress(RuntimeError):
+                store.wait(["left"], LEAVE)
+                time.sleep(SECONDS)
+        raise
     finally:
+        if not rank:
+            with suppress(RuntimeError):
+                store.set("left", "")
         dist.destroy_process_group()

@@ -197,7 +197,7 @@ def lock(folder: Path) -> Iterator[None]:
     with user_errors(folder):
         guard = FileLock(folder / ".lock")
         try:
-            guard.acquire(timeout=0)
+            guard.acquire(timeout=0.5)  # a look at the lock holds it for an instant
         except Timeout:
             raise UserError(f"{folder}: another gendiff run is using this folder.") from None
     try:

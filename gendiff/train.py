@@ -76,8 +76,10 @@ def train_stage(job: Job, reporter: Reporter, stop: Stop, title: str, ranks: Ran
     """
     rows = partial(batches_from, job.run.method_class, job)
     begun = ranks.decide(lambda: (job.folder / "stage.json").is_file())
-    job = replace(job, run=settled(job.run, job.folder, begun, rows, reporter.say))
-    run, device = job.run, device_of(job.run, ranks.local)
+    found = settled(job.run, job.folder, begun, rows, reporter.say)
+    job = replace(job, run=ranks.agree(found))
+    run = job.run
+    device = ranks.together(lambda: device_of(run, ranks.local))[ranks.rank]
     frozen = {r: load_role(job.init[r].folder, job.init[r].role) for r in run.method_class.frozen}
     frozen |= features_of(run)
     method = build_method(run, job.name, frozen).to(device)
@@ -178,6 +180,11 @@ def device_of(run: RunConfig, local: int = 0) -> torch.device:
     asked, there = run.hardware.accelerator, torch.cuda.is_available()
     if asked == "gpu" and not there:
         raise UserError("hardware.accelerator: gpu, but PyTorch finds no GPU here.")
+    if asked != "cpu" and there and local >= torch.cuda.device_count():
+        raise UserError(
+            f"hardware.devices: process {local + 1} of this node has no GPU; it sees "
+            f"{torch.cuda.device_count()}."
+        )
     return torch.device("cuda", local) if there and asked != "cpu" else torch.device("cpu")
 
 
@@ -222,7 +229,7 @@ def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str, ra
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=ranks.world // ranks.nodes,
             num_nodes=ranks.nodes,
-            strategy="auto" if alone else DDPStrategy(),
+            strategy="auto" if alone else DDPStrategy(broadcast_buffers=False),
             # ours to say: Lightning would ask SLURM's variables even of a single process
             plugins=[LightningEnvironment() if alone else TorchElasticEnvironment()],
             precision="bf16-mixed" if run.hardware.precision == "bf16" else "32-true",

@@ -45,6 +45,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_bytes(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     # of types that PyTorch has not: KeyError; of sizes beyond all memory: the others
     except (SafetensorError, KeyError, ValueError, RuntimeError, OverflowError) as error:
         raise UserError(f"{path}: damaged weight file ({error}).") from None
@@ -92,9 +94,10 @@ def differences(
     """
     lines, patterns = [], list(new)
     for name, tensor in wanted.items():
+        if matches(name, patterns):
+            continue
         if name not in given:
-            if not matches(name, patterns):
-                lines.append(f"missing {name}")
+            lines.append(f"missing {name}")
         elif given[name].shape != tensor.shape:
             old, now = tuple(given[name].shape), tuple(tensor.shape)
             lines.append(f"shape of {name}: {old} -> {now}")

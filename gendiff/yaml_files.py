@@ -20,8 +20,8 @@ DEPTH = 32
 """Most mappings within one another."""
 CREDENTIALS = re.compile(r"://[^/\s@]*:[^/\s@]*@")
 """A password in a URL."""
-SECRET = re.compile(r"API_?KEY|TOKEN|SECRET|PASSWORD|PASSWD", re.I)
-"""In the name of a variable of the environment that no config may hold the value of."""
+SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD)(_ID)?$", re.I)
+"""Ends the name of a variable of the environment that no config may hold the value of."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

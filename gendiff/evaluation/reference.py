@@ -98,8 +98,12 @@ class Reference:
     def _kept(self) -> dict[str, Sight] | None:
         """The halves as they were kept, if their file is whole."""
         record, path = self.folder / "reference.json", self.folder / "features.safetensors"
-        kept = self.ranks.agree(record.is_file() and path.is_file())
-        if not kept or sha256(path) != read_record(record).get("features"):
+
+        def whole() -> bool:
+            there = record.is_file() and path.is_file()
+            return there and sha256(path) == read_record(record).get("features")
+
+        if not self.ranks.decide(whole):
             return None
         tensors = read_tensors(path)
         return {

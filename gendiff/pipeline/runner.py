@@ -14,7 +14,7 @@ from gendiff.pipeline.quality import evaluate_after, write_summary
 from gendiff.pipeline.stages import Pipeline, Stage
 from gendiff.pipeline.ways_out import accept, put_aside, ways_out
 from gendiff.progress import Reporter
-from gendiff.ranks import Ranks
+from gendiff.ranks import Ranks, for_all
 from gendiff.signals import Stop
 from gendiff.storage import lock, make_folder, sweep_temporaries
 from gendiff.train import Job, planned, train_stage
@@ -42,28 +42,34 @@ def run_pipeline(
     Raises:
         UserError: a stale or damaged stage, before anything is trained.
     """
-    for name in [*(rerun or []), *(accepted or []), *([only] if only else [])]:
-        if name not in pipeline.stages:
-            raise UserError(f"{name}: no such stage.{did_you_mean(name, pipeline.stages)}")
-    for name in rerun or []:  # before their folders are moved aside
-        refuse_missing(pipeline.stages[name])
-    plan = ranks.decide(lambda: make_plan(pipeline, folder))
-    if not dry_run:
-        ranks.decide(lambda: set_right(pipeline, folder, reporter, rerun or [], accepted or []))
-        plan = ranks.decide(lambda: make_plan(pipeline, folder))
-    steps = [step for step in plan if only in (None, step.stage.name)]
-    for step in steps:
-        if not (dry_run and step.stage.name in (rerun or [])):
-            refuse_unfit(step)
-        if only and step.waits_for:
-            raise UserError(f"{only}: waits for {', '.join(step.waits_for)}.")
-        check_ranks(step.stage.run, ranks.world, step.stage.name)
+    anew = rerun or []
+
+    def ready() -> tuple[list[Step], list[Step]]:
+        """The whole plan, and the steps to take, after all that ``--accept`` and the like ask."""
+        for name in [*anew, *(accepted or []), *([only] if only else [])]:
+            if name not in pipeline.stages:
+                raise UserError(f"{name}: no such stage.{did_you_mean(name, pipeline.stages)}")
+        for name in anew:  # before their folders are moved aside
+            refuse_missing(pipeline.stages[name])
+        plan = make_plan(pipeline, folder)
+        if not dry_run:
+            set_right(pipeline, folder, reporter, anew, accepted or [])
+            plan = make_plan(pipeline, folder)
+        steps = [step for step in plan if only in (None, step.stage.name)]
+        for step in steps:
+            if not (dry_run and step.stage.name in anew):
+                refuse_unfit(step)
+            if only and step.waits_for:
+                raise UserError(f"{only}: waits for {', '.join(step.waits_for)}.")
+            check_ranks(step.stage.run, ranks.world, step.stage.name)
+        return plan, steps
+
+    plan, steps = ranks.decide(ready)
     latest = {step.stage.name: step for step in plan}
     for number, step in enumerate(steps, 1):
         title = f"[{number}/{len(steps)}] {step.stage.name}"
         if dry_run:
-            again = step.stage.name in (rerun or [])
-            reporter.say(f"{title}: {'to do' if again else describe(step)}")
+            reporter.say(f"{title}: {'to do' if step.stage.name in anew else describe(step)}")
         else:
             with ranks.losing(step.stage.name):
                 run_step(step, latest, title, reporter, stop, ranks)
@@ -146,6 +152,8 @@ def run_step(
         return inspect(stage, step.folder, latest)
 
     def prepare() -> dict[str, Any]:
+        refuse_unfit(step)
+        reporter.say(f"{title}: {describe(step)}")
         if step.state == "missing":
             # what a begin that was killed half-way has left
             shutil.rmtree(step.folder / "checkpoints", ignore_errors=True)
@@ -156,13 +164,11 @@ def run_step(
     with ranks.holding(run_folder / ".locks" / stage.name):
         # again, under the lock: a parent was retrained, or another process was here
         latest[stage.name] = step = ranks.decide(look)
-        refuse_unfit(step)
-        reporter.say(f"{title}: {describe(step)}")
         record = ranks.decide(prepare)
         if step.state != "done":
             job = Job(stage.run, stage.name, step.folder, step.sources, record)
             train_stage(job, reporter, stop, title, ranks)
             latest[stage.name] = ranks.decide(look)
             if ranks.any(stop.asked):
-                raise Interrupted(f"stopped after {stage.name}")
+                raise for_all(Interrupted, f"stopped after {stage.name}")
         evaluate_after(stage, run_folder, reporter, title, ranks)

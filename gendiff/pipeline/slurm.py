@@ -8,11 +8,13 @@ partition, time limit) is said in sbatch's environment: ``SBATCH_ACCOUNT``, ``SB
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+from gendiff.checks import check_ranks
 from gendiff.errors import UserError
 from gendiff.pipeline.plan import Step, make_plan
 from gendiff.pipeline.runner import refuse_unfit
@@ -53,6 +55,8 @@ def slurm_jobs(
     jobs: dict[str, str] = {}
     for step in make_plan(pipeline, folder):
         refuse_unfit(step)
+        name, hardware = step.stage.name, step.stage.run.hardware
+        check_ranks(step.stage.run, hardware.devices * hardware.nodes, name)
         if step.state == "done":
             continue
         script = folder / "slurm" / f"{step.stage.name}.sh"
@@ -73,7 +77,7 @@ def script_of(step: Step, pipeline: str, folder: Path, words: list[str]) -> str:
     command += ["--dir", str(folder.absolute()), "--only", name]
     gpus = "" if hardware.accelerator == "cpu" else f"#SBATCH --gpus-per-node={hardware.devices}\n"
     return SCRIPT.format(
-        name=f"{pipeline}-{name}",
+        name=re.sub(r"\s", "-", f"{pipeline}-{name}"),
         nodes=hardware.nodes,
         devices=hardware.devices,
         log=log,

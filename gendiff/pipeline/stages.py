@@ -206,7 +206,8 @@ def read_ref(value: Any, where: str, blocks: Mapping[str, Any], aliases: Mapping
 
 
 def add_evaluators(stages: dict[str, Stage], near: Path) -> None:
-    """The evaluators that stages are measured by become stages, trained on the same data.
+    """The evaluators that stages are measured by become stages, trained on the same data and
+    machines.
 
     Raises:
         UserError: no such evaluator, or other data than those of a stage it measures.
@@ -222,8 +223,12 @@ def add_evaluators(stages: dict[str, Stage], near: Path) -> None:
             except UserError as error:
                 hint = did_you_mean(extractor, NAMES)
                 raise UserError(f"{where}: {hint.strip() if 'mean' in hint else error}") from None
-            mine = {k: v for k, v in asdict(stage.run.data).items() if k != "batch_size"}
-            stages[extractor] = Stage(extractor, compose(merge(raw, {"data": mine}), extractor))
+            mine: dict[str, Any] = {
+                "data": {k: v for k, v in asdict(stage.run.data).items() if k != "batch_size"},
+                "hardware": {**asdict(stage.run.hardware), "accumulate": 1},
+                "logging": asdict(stage.run.logging),
+            }
+            stages[extractor] = Stage(extractor, compose(merge(raw, mine), extractor))
         evaluator = stages[extractor].run
         if not evaluator.method_class.extracts:
             raise UserError(f"{where}: {extractor} is no evaluator.")
