@@ -132,6 +132,7 @@ def run_command(args: Any) -> int:
     hardware = [s.run.hardware for s in stages if args.only in (None, s.name)] or [HardwareConfig()]
     processes = max(asked.devices for asked in hardware)
     if processes > 1 and not launched() and not args.dry_run:
+        print(f"starting {processes} processes", flush=True)
         return launch(args.words, processes)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         follow()

@@ -26,6 +26,7 @@ SCRIPT = """#!/bin/bash
 #SBATCH --job-name={name}
 #SBATCH --nodes={nodes}
 #SBATCH --ntasks-per-node={devices}
+#SBATCH --chdir={here}
 #SBATCH --output={log}
 #SBATCH --open-mode=append
 #SBATCH --requeue
@@ -80,6 +81,7 @@ def script_of(step: Step, pipeline: str, folder: Path, words: list[str]) -> str:
         name=re.sub(r"\s", "-", f"{pipeline}-{name}"),
         nodes=hardware.nodes,
         devices=hardware.devices,
+        here=shlex.quote(str(Path.cwd())),
         log=log,
         gpus=gpus,
         command=shlex.join(command),

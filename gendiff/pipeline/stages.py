@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gendiff.config import compose
+from gendiff.config import SECTIONS, compose
 from gendiff.errors import UserError, did_you_mean
 from gendiff.extractors import NAMES
 from gendiff.pipeline.shipped import find
@@ -102,6 +102,8 @@ def expand_blocks(
     for key in raw:
         if key not in ("stages", *COMMON_KEYS):
             hint = did_you_mean(str(key), ["stages", *COMMON_KEYS])
+            if key in SECTIONS:
+                hint = f" Of one stage it is stages.NAME.{key}."
             raise UserError(f"{path}: {key}: unknown key.{hint}")
     stages, common = raw.get("stages"), {k: v for k, v in raw.items() if k != "stages"}
     if not isinstance(stages, dict) or not stages:

@@ -19,7 +19,10 @@ from gendiff.pipeline.shipped import find
         (["run", "mixture_diffusion", "optim.lrr=1"], "mixture_diffusion: optim.lrr: "),
         (["run", "digits_consistency"], "init.teacher: missing"),
         (["status", "mixture_diffusion", "seed"], "'seed': an override is written"),
-        (["status", "mixture_interfaces", "seed=1"], "seed: unknown key. Allowed: hardware, logg"),
+        (
+            ["status", "mixture_interfaces", "seed=1"],
+            "key. Of one stage it is stages.NAME.seed.",
+        ),
         (["list", "method"], "method: no such kind. Did you mean 'methods'?"),
         (["sample", "none"], "none: not a stage folder"),
         (["sample", "none", "-n", "0"], "-n: 0 is too small; at least 1"),

@@ -35,7 +35,14 @@ def test_a_script_a_stage_that_asks_for_what_its_stage_does(gendiff, tmp_path, s
     scripts = [tmp_path / "run" / "slurm" / f"{name}.sh" for name in ("teacher", "child")]
     assert out.split() == [str(script) for script in scripts]
     lines = scripts[1].read_text().splitlines()
-    for asked in ("nodes=2", "ntasks-per-node=4", "gpus-per-node=4", "requeue", "signal=USR1@120"):
+    for asked in (
+        "nodes=2",
+        "ntasks-per-node=4",
+        "gpus-per-node=4",
+        "requeue",
+        "signal=USR1@120",
+        f"chdir={os.getcwd()}",
+    ):
         assert f"#SBATCH --{asked}" in lines
     (command,) = (line for line in lines if line.startswith("srun "))
     run = ["srun", sys.executable, "-m", "gendiff.cli", "run", pair, *words[1:]]
