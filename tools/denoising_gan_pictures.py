@@ -1,9 +1,9 @@
-"""Two pictures of a denoising GAN: its posterior on the line against the truth, and what z does.
+"""Two pictures of a denoising GAN: its steps on the line against the truth, and what z does.
 
     python tools/denoising_gan_pictures.py [--digits runs/stackeddigits_ddgan/denoising_gan]
         [--dir runs/denoising_gan_pictures] [--docs docs]
 
-The first trains ``mixture_denoising_gan`` on three points of the line, a minute or two; the second
+The first trains ``mixture_denoising_gan`` on three Gaussians of the line, some minutes; the second
 needs the finished stage of a denoising GAN on images. Writes ``denoising_gan_posterior.png`` and
 ``denoising_gan_latent.png`` into the docs folder.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -32,7 +33,14 @@ DRAWS = 20_000
 def train_on_the_line(folder: Path) -> Model:
     """The shipped config of the mixture, on three Gaussians of the line."""
     folder.mkdir(parents=True, exist_ok=True)
-    stage = {"config": "mixture_denoising_gan", "data": LINE, "evaluation": {"watch_times": 0}}
+    stage = {
+        "config": "mixture_denoising_gan",
+        "data": LINE,
+        "networks": {"generator": {"frequency": 1.0}, "critic": {"frequency": 0.3}},
+        "optim": {"ema_decay": 0.999},
+        "trainer": {"max_steps": 4000},
+        "evaluation": {"watch_times": 0},
+    }
     path = folder / "line.yaml"
     path.write_text(yaml.safe_dump({"stages": {"line": stage}}))
     code = cli.main(["run", str(path), "--dir", str(folder)])
@@ -51,28 +59,49 @@ def draw_x0(model: Model, xt: torch.Tensor, k: int, seed: int = 0) -> torch.Tens
     return getattr(model.method, model.role)(xt, t, {"z": z}).x0
 
 
+@torch.no_grad()
+def draw_xs(model: Model, xt: torch.Tensor, k: int) -> torch.Tensor:
+    """The cleaner x_s that the k-th step makes of x_t, (n, 1)."""
+    path, steps = model.method.path, model.run.method.steps
+    x0 = draw_x0(model, xt, k)
+    s, t = (torch.full((len(xt),), path.t_max * i / steps) for i in (k - 1, k))
+    weight_x0, weight_xt, variance = (expand(c, xt) for c in path.posterior(s, t))
+    noise = torch.randn(xt.shape, generator=torch.Generator().manual_seed(1))
+    return weight_x0 * x0 + weight_xt * xt + variance.sqrt() * noise
+
+
+def exact_density(mixture: GaussianMixture, path: Any, xs: torch.Tensor, xt: float, k: int, n: int):
+    """p(x_s | x_t) on a grid, by Bayes: q(x_t | x_s) p(x_s), normalised."""
+    s, t = (torch.tensor(path.t_max * i / n, dtype=torch.float64) for i in (k - 1, k))
+    scale, variance = path.transition(s, t)
+    marginal = mixture.log_density(xs, path, s) if k > 1 else mixture.log_density(xs)
+    joint = marginal - (xt - scale * xs[:, 0]) ** 2 / (2 * variance)
+    density = (joint - joint.max()).exp()
+    return density / (density.sum() * (xs[1] - xs[0]))
+
+
 def plot_posteriors(model: Model, file: Path) -> None:
-    """One row a time, one column an x_t: draws of x0 and their exact density."""
+    """One row a time, one column an x_t: draws of x_s and their exact density."""
     mixture = GaussianMixture(**LINE)
     path, steps = model.method.path, model.run.method.steps
     figure = Figure(figsize=(10, 2.1 * steps), layout="constrained")
     panels = figure.subplots(steps, 3, sharex=True)
-    x0 = torch.linspace(-1.6, 1.6, 801, dtype=torch.float64)[:, None]
+    grid = torch.linspace(-3.2, 3.2, 1601, dtype=torch.float64)[:, None]
     for row, k in zip(panels, range(steps, 0, -1), strict=True):
         t = torch.tensor(path.t_max * k / steps, dtype=torch.float64)
         xts, _ = mixture.sample(2000, torch.Generator().manual_seed(0), path, t.expand(2000))
         chosen = xts.flatten().quantile(torch.tensor([0.1, 0.5, 0.85], dtype=torch.float64))
         for panel, xt in zip(row, chosen, strict=True):
-            drawn = draw_x0(model, xt.float().expand(DRAWS, 1), k).flatten()
-            truth = mixture.posterior(xt[None], path, t).log_density(x0).exp()
-            panel.hist(drawn, bins=160, range=(-1.6, 1.6), density=True, color="#9ecae1")
-            panel.plot(x0, truth, color="#cb181d", linewidth=1.2)
+            drawn = draw_xs(model, xt.float().expand(DRAWS, 1), k).flatten()
+            truth = exact_density(mixture, path, grid, float(xt), k, steps)
+            panel.hist(drawn, bins=200, range=(-3.2, 3.2), density=True, color="#9ecae1")
+            panel.plot(grid, truth, color="#cb181d", linewidth=1.2)
             panel.set_title(f"t = {t:g}, x_t = {xt:.2f}", fontsize=9)
-            panel.set_ylim(0, 1.15 * float(truth.max()))
+            panel.set_ylim(0, 1.3 * float(truth.max()))
             panel.set_yticks([])
     for panel in panels[-1]:
-        panel.set_xlabel("x0")
-    panels[0][0].legend(["exact p(x0 | x_t)", "generator, 20,000 latents"], fontsize=8)
+        panel.set_xlabel("x_s")
+    panels[0][0].legend(["exact p(x_s | x_t)", "generated, 20,000 latents"], fontsize=8)
     figure.savefig(file, dpi=110)
 
 
