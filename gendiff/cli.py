@@ -45,7 +45,6 @@ def parser() -> Parser:
     run.add_argument("--rerun", metavar="STAGE", action="append", help="train it anew")
     run.add_argument("--accept", metavar="STAGE", action="append", help="keep stale weights")
     run.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
-
     run.add_argument("--slurm", action="store_true", help="write a SLURM job a stage instead")
     run.add_argument("--submit", action="store_true", help="with --slurm: submit them, chained")
 

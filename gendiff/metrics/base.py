@@ -70,7 +70,7 @@ class SampleMetric(Metric):
 
     def update(self, x: Tensor, real: bool) -> None:
         """Add a batch of real or of generated samples."""
-        raise NotImplementedError
+        raise NotImplementedError  # what a metric keeps of them sets metrics apart
 
 
 class FeatureMetric(SampleMetric):
@@ -91,7 +91,7 @@ class FeatureMetric(SampleMetric):
 
     def compare(self, real: Tensor, generated: Tensor) -> Tensor | dict[str, Tensor]:
         """Figures from float64 features (n, F) and (m, F)."""
-        raise NotImplementedError
+        raise NotImplementedError  # the one formula that a subclass is
 
     def update(self, x: Tensor, real: bool) -> None:
         """Add a batch.

@@ -10,6 +10,7 @@ import sys
 import traceback
 from pathlib import Path
 
+import data_files
 import files
 import pytest
 
@@ -139,9 +140,9 @@ def test_stored_pairs(refused, tmp_path, canary, kind):
     assert "00000.npy" in refused(files.hostile_shard(kind, tmp_path, canary))
 
 
-@pytest.mark.parametrize("kind", files.DATA)
+@pytest.mark.parametrize("kind", data_files.DATA)
 def test_data(refused, tmp_path, kind):
     folder = tmp_path / "data"
     folder.mkdir()
-    refused(files.DATA[kind](folder))
+    refused(data_files.DATA[kind](folder))
     assert [path.name for path in tmp_path.rglob("*canary*")] == []
