@@ -59,6 +59,7 @@ ORDER = [
     "train",
     "pipeline",
     "launch",
+    "commands",
     "cli",
     "__main__",
 ]
@@ -79,6 +80,7 @@ ONLY = {
     "lost": {"errors"},
     "ranks": {"errors", "lost", "storage"},
     "launch": {"errors"},
+    "cli": {"commands", "errors", "signals"},
     "extractors": {"errors", "registry", "storage", "weights"},
     "registry": {"errors"},
     "storage": {"errors"},

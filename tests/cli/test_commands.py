@@ -18,7 +18,8 @@ import pytest
 import torch
 
 from gendiff.checkpoint import Checkpoints
-from gendiff.cli import KINDS, main
+from gendiff.cli import main
+from gendiff.commands.list import KINDS
 from gendiff.storage import lock, sha256
 
 GENDIFF = Path(sys.executable).with_name("gendiff")
