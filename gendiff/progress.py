@@ -12,6 +12,14 @@ PLAIN_SECONDS = 15.0
 """Between two plain lines."""
 
 
+def clock(seconds: float) -> str:
+    """A duration as people say it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
 class Task:
     """Progress of one stage: step, loss, images per second, time left."""
 
@@ -30,11 +38,14 @@ class Task:
         notes = [] if loss is None else [f"loss {loss:.4g}"]
         if samples:
             notes.append(f"{speed * samples:,.0f} images/s")
-        self.reporter.bars.update(self.bar, completed=done, note="  ".join(notes))
+        whole = []
+        if self.verb == "step" and self.reporter.ahead and speed:
+            whole = [f"all stages: about {clock(left + self.reporter.ahead / speed)}"]
+        self.reporter.bars.update(self.bar, completed=done, note="  ".join(notes + whole))
         if not self.reporter.live and (now - self.told > PLAIN_SECONDS or done == self.total):
             self.told = now
-            words = [f"  {self.verb} {done}/{self.total}", *notes, f"{left:.0f} s left"]
-            self.reporter.say("  ".join(words))
+            words = [f"  {self.verb} {done}/{self.total}", *notes, f"{clock(left)} left"]
+            self.reporter.say("  ".join(words + whole))
 
 
 class Reporter:
@@ -44,6 +55,8 @@ class Reporter:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+        self.ahead = 0
+        """Batches of the stages after this one; how long they take is guessed by its speed."""
         plain = None if sys.stdout.isatty() else 110  # a pipe says no width: tables need some
         self.console = Console(quiet=quiet, width=plain, soft_wrap=True, highlight=False)
         self.live = self.console.is_terminal and not quiet

@@ -6,7 +6,7 @@ import os
 from argparse import ArgumentParser
 from typing import Any
 
-from gendiff.commands.words import open_pipeline, pipeline_words
+from gendiff.commands.words import count, open_pipeline, pipeline_words
 from gendiff.errors import UserError
 from gendiff.signals import Stop
 
@@ -18,6 +18,9 @@ def arguments(command: ArgumentParser) -> None:
     command.add_argument("--rerun", metavar="STAGE", action="append", help="train it anew")
     command.add_argument("--accept", metavar="STAGE", action="append", help="keep stale weights")
     command.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
+    command.add_argument(
+        "--jobs", type=count, default=1, metavar="N", help="stages at the same time (default 1)"
+    )
     command.add_argument("--slurm", action="store_true", help="write a SLURM job a stage instead")
     command.add_argument("--submit", action="store_true", help="with --slurm: submit them, chained")
 
@@ -36,6 +39,15 @@ def call(args: Any) -> int:
         return 0
     if args.submit:
         raise UserError("--submit: goes with --slurm.")
+    if args.jobs > 1:
+        if args.only or args.rerun or args.accept or args.dry_run or "RANK" in os.environ:
+            raise UserError("--jobs: goes with none of --only, --rerun, --accept and --dry-run.")
+        from gendiff.pipeline.jobs import run_jobs
+        from gendiff.progress import Reporter
+
+        words = [args.target, *args.overrides]
+        with Stop().listening():
+            return run_jobs(pipeline, folder, words, args.jobs, Reporter())
     from gendiff.launch import follow, launch, launched
     from gendiff.sections import HardwareConfig
 
@@ -45,7 +57,7 @@ def call(args: Any) -> int:
     if processes > 1 and not launched() and not args.dry_run:
         print(f"starting {processes} processes", flush=True)
         return launch(args.words, processes)
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if {"TORCHELASTIC_RUN_ID", "GENDIFF_FOLLOW"} & set(os.environ):
         follow()
     from gendiff.pipeline.runner import run_pipeline
     from gendiff.progress import Reporter

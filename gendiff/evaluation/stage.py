@@ -40,7 +40,7 @@ def evaluate_stage(
     path, marks, points = folder / "evaluation.json", Marks(folder, run), points_of(run)
     entries = ranks.agree(read_entries(path) if ranks.first else None)
     current, asked = marks.current(entries), run.evaluation.draws
-    have = {p: usable(current[p]["each"], asked) if p in current else [] for p in points}
+    have = {point: draws_of(current, point, asked) for point in points}
     todo = [point for point in points if len(have[point]) < asked]
     missing = sum(asked - len(have[point]) for point in todo)
     if todo:
@@ -74,8 +74,9 @@ def evaluate_stage(
     return [current[point] for point in points]
 
 
-def usable(draws: list[Entry], asked: int) -> list[Entry]:
+def draws_of(current: dict[Point, Entry], point: Point, asked: int) -> list[Entry]:
     """The draws to go on from: a single one counts only with an interval of its own."""
+    draws: list[Entry] = current[point]["each"] if point in current else []
     return [] if asked == len(draws) == 1 and not {"intervals", "broken"} & set(draws[0]) else draws
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from gendiff.denoiser import Condition, Denoiser, X0At
-from gendiff.methods.base import Method
+from gendiff.methods.base import Batch
+from gendiff.methods.student import Student
 from gendiff.paths import Path, expand
 from gendiff.predictions import Prediction
 from gendiff.sampling import ANY_DENOISER, Sampling
@@ -47,11 +48,20 @@ class FlowMap(Denoiser):
         return self(xt, t, {**cond, "second_time": self.path.noise_level(s)}).output
 
 
-class FlowMapMethod(Method):
-    """Base of methods whose student is a flow map."""
+class FlowMapMethod(Student):
+    """Base of methods whose student is a flow map; a loss leaves what it asked in ``place``."""
 
     samplers = ("flow_map", *ANY_DENOISER)
     student: FlowMap
+    place: tuple[Tensor, Tensor, Batch, Tensor]
+    """x_t, t, what the student was told, and the x0 of the batch."""
+
+    @property
+    def shown(self) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # made where a term asks
+        """The student's x0 in one step from x_t, and the data's."""
+        xt, t, cond, x0 = self.place
+        u = self.student.mean_velocity(xt, t, torch.zeros_like(t), cond)
+        return xt - expand(t, xt) * u, x0
 
     @classmethod
     def wrap(cls, role: str, network: nn.Module, path: Path, config: Any) -> FlowMap:

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from gendiff.denoiser import Condition, DenoiserLike, along
 from gendiff.guidance import guide, unlabelled
-from gendiff.methods.base import Batch, MethodConfig
+from gendiff.methods.base import Batch
 from gendiff.methods.flow_map import FlowMapMethod
+from gendiff.methods.student import StudentConfig
 from gendiff.papers import MEAN_FLOW, cites
 from gendiff.paths import Path, expand
 from gendiff.predictions import Kind
@@ -26,7 +27,7 @@ from gendiff.training_times import draw_times
 
 
 @dataclass(frozen=True)
-class MeanFlowConfig(MethodConfig):
+class MeanFlowConfig(StudentConfig):
     name: str = "mean_flow"
     prediction: Kind = "velocity"
     """What the student's output means; nothing else will do."""
@@ -112,6 +113,7 @@ class MeanFlow(FlowMapMethod):
         x0, eps = batch["x0"], self.draw.normal(*self.shape)
         t, s = self.draw_times()
         xt, far = self.path.add_noise(x0, eps, t), self.chosen(config.apart)
+        self.place = xt, t, cond, x0
         with torch.no_grad():
             target = self.velocity(x0, eps, xt, t, cond)
             told = {name: value[far] for name, value in cond.items()}

@@ -18,8 +18,9 @@ from torch import Tensor
 from gendiff.denoiser import Condition
 from gendiff.errors import check_count
 from gendiff.loss_weights import mean_square
-from gendiff.methods.base import Batch, MethodConfig
+from gendiff.methods.base import Batch
 from gendiff.methods.flow_map import FlowMap, FlowMapMethod
+from gendiff.methods.student import StudentConfig
 from gendiff.papers import Paper, cites
 from gendiff.paths import Path, expand
 from gendiff.predictions import Kind
@@ -29,7 +30,7 @@ from gendiff.training_times import at_share, check_even_times
 
 
 @dataclass(frozen=True)
-class ShortcutConfig(MethodConfig):
+class ShortcutConfig(StudentConfig):
     name: str = "shortcut"
     prediction: Kind = "velocity"
     """What the student's output means; nothing else will do."""
@@ -102,6 +103,7 @@ class Shortcut(FlowMapMethod):
         t = t.index_copy(0, rows, i * d)
         s = t.index_copy(0, rows, (i - 1) * d)
         xt, target = path.add_noise(x0, eps, t), path.velocity(x0, eps, t)
+        self.place = xt, t, cond, x0
         told = {name: value[rows] for name, value in cond.items()}
         target = target.index_copy(0, rows, self.two_steps(xt[rows], i, d, told))
         error = mean_square(self.student.mean_velocity(xt, t, s, cond) - target)

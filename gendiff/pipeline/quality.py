@@ -19,8 +19,9 @@ from gendiff.evaluation.entries import (
     read_entries,
     write_entries,
 )
+from gendiff.evaluation.points import Point
 from gendiff.evaluation.reference import Reference, describe, digest_of
-from gendiff.evaluation.stage import check_points, evaluate_stage
+from gendiff.evaluation.stage import check_points, draws_of, evaluate_stage
 from gendiff.model import load
 from gendiff.pipeline.stages import Pipeline, Stage
 from gendiff.progress import Reporter
@@ -128,7 +129,25 @@ class Floors:
         }
 
 
-def write_summary(pipeline: Pipeline, run_folder: Path, reporter: Reporter) -> None:
+def figures_of(stage: Stage, run_folder: Path) -> dict[Point, Entry]:
+    """The figures of a finished stage that are those of its present weights and protocol."""
+    folder = run_folder / stage.name
+    return Marks(folder, stage.run).current(read_entries(folder / "evaluation.json"))
+
+
+def is_evaluated(stage: Stage, run_folder: Path) -> bool:
+    """Whether a finished stage has all figures that its ``evaluation`` asks for."""
+    if stage.run.method_class.extracts:
+        return (run_folder / stage.name / "evaluation.json").is_file()
+    if not stage.run.method_class.samplers:
+        return True
+    current, asked = figures_of(stage, run_folder), stage.run.evaluation.draws
+    return all(len(draws_of(current, point, asked)) >= asked for point in points_of(stage.run))
+
+
+def write_summary(
+    pipeline: Pipeline, run_folder: Path, reporter: Reporter, show: bool = True
+) -> None:
     """Table and curve of all stages that have figures: ``quality.md``, ``.png`` and ``.svg``."""
     entries: list[Entry] = []
     wanted = Floors()
@@ -136,15 +155,15 @@ def write_summary(pipeline: Pipeline, run_folder: Path, reporter: Reporter) -> N
         folder, run = run_folder / name, stage.run
         if not (run.method_class.samplers and (folder / "done.json").is_file()):
             continue
-        marks = Marks(folder, run)
-        current = marks.current(read_entries(folder / "evaluation.json"))
+        current = figures_of(stage, run_folder)
         shown = [current[point] for point in points_of(run) if point in current]
         entries += sorted(shown, key=lambda e: (e["role"], e["sampler"], e["guidance"], e["nfe"]))
         if shown:
             wanted.need(run, run_folder)
     if entries:
         floors = wanted.computed()
-        show_table(entries, floors, reporter.console)
+        if show:
+            show_table(entries, floors, reporter.console)
         files = write_quality(run_folder / "quality", pipeline.name, entries, floors)
         reporter.say("  ".join(map(str, files)))
 

@@ -71,10 +71,17 @@ def run_pipeline(
         if dry_run:
             reporter.say(f"{title}: {'to do' if step.stage.name in anew else describe(step)}")
         else:
+            reporter.ahead = batches_ahead(steps[number:])
             with ranks.losing(step.stage.name):
                 run_step(step, latest, title, reporter, stop, ranks)
     if not dry_run:
-        ranks.decide(lambda: write_summary(pipeline, folder, reporter))
+        ranks.decide(lambda: write_summary(pipeline, folder, reporter, show=not only))
+
+
+def batches_ahead(steps: list[Step]) -> int:
+    """Batches that stages are still to be trained for."""
+    trained = [step for step in steps if not step.stage.run.method_class.products]
+    return sum(planned(step.stage.run) - step.done for step in trained)
 
 
 def set_right(

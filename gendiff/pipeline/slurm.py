@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 from gendiff.checks import check_ranks
 from gendiff.errors import UserError
+from gendiff.pipeline.jobs import stage_command
 from gendiff.pipeline.plan import Step, make_plan
 from gendiff.pipeline.runner import refuse_unfit
 from gendiff.pipeline.stages import Pipeline
@@ -74,8 +74,7 @@ def script_of(step: Step, pipeline: str, folder: Path, words: list[str]) -> str:
     """The text of a stage's job."""
     name, hardware = step.stage.name, step.stage.run.hardware
     log = shlex.quote(str((folder / "slurm" / f"{name}.log").absolute()))
-    command = [sys.executable, "-m", "gendiff.cli", "run", *words]
-    command += ["--dir", str(folder.absolute()), "--only", name]
+    command = stage_command(words, folder, name)
     gpus = "" if hardware.accelerator == "cpu" else f"#SBATCH --gpus-per-node={hardware.devices}\n"
     return SCRIPT.format(
         name=re.sub(r"\s", "-", f"{pipeline}-{name}"),

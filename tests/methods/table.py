@@ -42,6 +42,7 @@ TABLE = {
         {"loss": "pseudo_huber"}, coupling="optimal", coupling_size=4, straightness_every=3
     ),
     "mean_flow": entry({"omega": 2.0, "kappa": 0.5}),
+    "mean_flow judged": entry(adversarial_weight=0.3),
     "mean_flow_distillation": entry({"omega": 1.5}),
     "online_reflow": entry({"times": "u_shaped"}, solver_steps=3),
     "progressive": entry(GUIDED, student_steps=4),
@@ -70,7 +71,7 @@ def conditions_of(cls, role, config, classes=0):
     told = {"label": classes} if classes else {}
     if role == "generator":
         told["z"] = config.latent
-    maps = "flow_map" in cls.samplers and role not in cls.frozen
+    maps = "flow_map" in cls.samplers and role not in (*cls.frozen, "critic")
     if maps or (role == "fake" and config.student_steps > 1):
         told["second_time"] = 1
     return told

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from exact_maps import STD, UNIT, ExactMap, exact_map, exact_velocity, figures, learn
 from small import make
 from torch import nn
+from torch.nn import functional as F
 
 from gendiff.config import compose
 from gendiff.errors import UserError
 from gendiff.methods.flow_map import FlowMap
 from gendiff.methods.mean_flow import MeanFlow
+from gendiff.methods.student import PerceptualConfig
 from gendiff.networks.mlp import MLP, MLPConfig
 from gendiff.paths import Cosine
 from gendiff.pipeline.plan import make_plan
@@ -157,3 +161,27 @@ stages:
     (tmp_path / "seeded.yaml").write_text(stages)
     plan = make_plan(load_pipeline(str(tmp_path / "seeded.yaml"), []), tmp_path)
     assert [step.state for step in plan] == ["missing", "missing"]
+
+
+@pytest.mark.parametrize("case", ["mean_flow", "mean_flow_distillation", "shortcut"])
+def test_terms_see_the_x0_of_one_step(case):
+    plain = make(case)
+    config = replace(plain.config, adversarial_weight=0.3, perceptual=PerceptualConfig(weight=0.2))
+    method = make(case, config=config)
+    method.frozen_roles["perceptual"] = lambda made, goal: (made - goal).square().sum(1)
+    rows, seen = {"x0": torch.randn(12, 2)}, []
+    for each in (plain, method):
+        each.draw = Draws((0, "", 0, "student"), 0, 12, 1)
+    method.critic.register_forward_hook(lambda module, args, out: seen.append(out))
+    losses = method.loss(rows, "student")
+    xt, t, _, x0 = method.place
+    level = method.path.noise_level(torch.zeros_like(t))
+    u = method.student.network(xt, method.path.noise_level(t), {"second_time": level})
+    made = xt - t[:, None] * u
+    apart, game = (made - x0).square().sum(1).mean(), F.softplus(-seen[0]).mean()
+    torch.testing.assert_close(losses["perceptual"], apart)
+    torch.testing.assert_close(losses["gan"], game)
+    own = plain.loss(rows, "student")["loss"]
+    torch.testing.assert_close(losses["loss"], own + 0.2 * apart + 0.3 * game)
+    losses["gan"].backward()
+    assert all(p.grad is not None for p in method.student.network.parameters())
