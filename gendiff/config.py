@@ -67,8 +67,10 @@ def compose(raw: Mapping[str, Any], where: str) -> RunConfig:
     if isinstance(raw["seed"], bool) or not isinstance(raw["seed"], int):
         raise UserError(f"{where}: seed: {raw['seed']!r} must be an integer.")
     values: dict[str, Any] = {"seed": raw["seed"]}
+    rest = {k: v for k, v in raw.items() if k != "seed" and v is not None}
+    if unlike := _unlike(schema, rest):
+        raise UserError(f"{where}: {unlike}.")
     try:
-        rest = {k: v for k, v in raw.items() if k != "seed" and v is not None}
         merged = OmegaConf.merge(OmegaConf.create(schema), OmegaConf.create(rest))
         for section in (*PLAIN, *NAMED):
             values[section] = OmegaConf.to_object(merged[section])  # type: ignore[index]  # a DictConfig
@@ -76,9 +78,6 @@ def compose(raw: Mapping[str, Any], where: str) -> RunConfig:
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
         raise UserError(f"{where}: {key}{one_line(error)}") from None
-    except TypeError:  # OmegaConf's, which names no key
-        key = _unlike(schema, rest)
-        raise UserError(f"{where}: {key}: a list for a mapping, or the reverse.") from None
     except OverflowError as error:  # an infinite number for an integer
         raise UserError(f"{where}: {one_line(error)}.") from None
     run = RunConfig(**values)
@@ -97,15 +96,16 @@ def to_yaml(run: RunConfig) -> str:
 
 
 def _unlike(schema: Mapping[Any, Any], given: Mapping[Any, Any]) -> str:
-    """The key of a list that a mapping is given for, or the reverse."""
+    """What is wrong with the first value that should be a list or a mapping, and is not."""
     for key, value in given.items():
         node = schema.get(key) if isinstance(schema, Mapping | DictConfig) else None
-        if isinstance(node, ListConfig) and isinstance(value, Mapping):
-            return str(key)
+        if isinstance(node, ListConfig) and not isinstance(value, list):
+            hint = "" if value is None or isinstance(value, Mapping) else f", e.g. [{value}]"
+            return f"{key}: {value!r} must be a list{hint}"
         if isinstance(node, Mapping | DictConfig):
-            if isinstance(value, list):
-                return str(key)
-            if isinstance(value, Mapping) and (inner := _unlike(node, value)):
+            if not isinstance(value, Mapping):
+                return f"{key}: {value!r} must be a mapping of keys to values"
+            if inner := _unlike(node, value):
                 return f"{key}.{inner}"
     return ""
 
