@@ -53,6 +53,11 @@ def check(run: RunConfig, where: str) -> None:
             if number is not None and not low <= number <= high:
                 fault = f"small; at least {low}" if number < low else f"large; at most {high}"
                 raise UserError(f"{where}: {key}: {number} is too {fault}.")
+    if run.hardware.strategy == "fsdp" and not method.shards:
+        raise UserError(
+            f"{where}: hardware.strategy: fsdp is for diffusion and flow matching; "
+            f"{run.method.name} trains with ddp."
+        )
     check_ranks(run, run.hardware.devices, where)
     checks = {
         "data": run.data.check,
