@@ -32,6 +32,7 @@ ORDER = [
     "predictions",
     "curricula",
     "denoiser",
+    "sharding",
     "data",
     "guidance",
     "samplers",
