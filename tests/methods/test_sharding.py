@@ -9,7 +9,6 @@ from functools import partial
 
 import pytest
 import torch
-import torch._dynamo  # by fully_shard: before the fork, so that no process pays for it
 import torch.multiprocessing as mp
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback
