@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import shutil
 import signal
@@ -22,22 +21,22 @@ from gendiff import load, lost
 from gendiff.checkpoint import Checkpoints
 from gendiff.cli import main
 from gendiff.methods import diffusion
-from gendiff.networks import unet
+from gendiff.networks import mlp
 from gendiff.pipeline.stages import load_pipeline
 
 CONFIG = """
-data: {name: digits, batch_size: 16}
+data: {name: mixture, batch_size: 32, samples: 200, held_out: 61}
 networks:
-  student: {name: unet, channels: 8, multipliers: [1], conditions: {label: 10}}
-method: {name: diffusion}
+  student: {name: mlp, width: 8, depth: 1}
+method: {name: flow}
 optim: {lr: 1.0e-2, clip_norm: 0.5}
 trainer: {max_steps: 6, checkpoint_steps: 1}
 evaluation: {steps: []}
 """
-LOOK = ["evaluation.steps=[1]", "evaluation.samples=61", "evaluation.batch_size=30"]
-LOOK += ["evaluation.draws=1", "evaluation.watch_times=1"]
+LOOK = ["evaluation.steps=[1]", "evaluation.batch_size=30", "evaluation.draws=1"]
+LOOK += ["evaluation.watch_times=1"]
 """Samples that neither split evenly over two processes, nor into batches as many."""
-LOADED = (gendiff.evaluation.stage, gendiff.pipeline.runner, gendiff.pipeline.stages, unet)
+LOADED = (gendiff.evaluation.stage, gendiff.pipeline.runner, gendiff.pipeline.stages, mlp)
 """Before the first fork, so that no process pays for it."""
 
 
@@ -64,7 +63,7 @@ def run(folder, world, strategy="ddp", *words, killed=None):
     """Run, or go on, in so many processes, to the end or to the step where one is killed."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    words = [f"hardware.strategy={strategy}", *words]
+    words = [f"hardware.strategy={strategy}", "hardware.timeout_minutes=0.5", *words]
     rest = (world, port, folder, words, killed)
     group = mp.start_processes(work, rest, world, join=False, start_method="fork")
     for process in group.processes:
@@ -104,8 +103,8 @@ def test_files_are_those_of_any_run(runs):
             for name in ("alone", "shares")
         )
         torch.testing.assert_close(other, one, rtol=0, atol=2e-5)
-    images = [load(runs / name / "small").sample(4, 2) for name in ("alone", "shares")]
-    torch.testing.assert_close(*images, rtol=0, atol=1e-3)
+    points = [load(runs / name / "small").sample(4, 2) for name in ("alone", "shares")]
+    torch.testing.assert_close(*points, rtol=0, atol=1e-4)
 
 
 def test_samples_are_watched_by_all(runs):
@@ -113,8 +112,7 @@ def test_samples_are_watched_by_all(runs):
     with (runs / "shares/small/metrics.csv").open(newline="") as file:
         watched = [row for row in csv.DictReader(file) if row["watch/copying"]]
     assert [row["step"] for row in watched] == ["6"]
-    points = json.loads((runs / "shares/small/evaluation.json").read_text())
-    assert points
+    assert (runs / "shares/small/evaluation.json").is_file()
 
 
 @pytest.mark.parametrize(
