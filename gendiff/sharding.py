@@ -25,7 +25,8 @@ class Sharded(DDPStrategy):
     """Lightning's strategy for a method whose networks gather weights and reduce gradients.
 
     bf16 is autocast's, as elsewhere, and not `fully_shard`'s own: that rounds all weights, and so
-    the residual stream and embeddings of positions, which are float32 in every other run.
+    the residual stream and embeddings of positions, which are float32 in every other run. Its price
+    is that autocast's copies, 2 bytes a weight, are whole on all ranks until the backward pass.
     """
 
     def model_to_device(self) -> None:
