@@ -39,7 +39,7 @@ class Sharded(DDPStrategy):
         super().model_to_device()
 
     def configure_ddp(self) -> None:
-        """Nothing: gradients come averaged."""
+        """Nothing: gradients come averaged, part by part of a batch, as whole ones may not fit."""
 
     def teardown(self) -> None:
         """Shares stay on the device, where they can be gathered to be saved."""

@@ -23,6 +23,7 @@ from gendiff.cli import main
 from gendiff.methods import diffusion
 from gendiff.networks import mlp
 from gendiff.pipeline.stages import load_pipeline
+from gendiff.sharding import mine
 
 CONFIG = """
 data: {name: mixture, batch_size: 32, samples: 200, held_out: 61}
@@ -40,8 +41,8 @@ LOADED = (gendiff.evaluation.stage, gendiff.pipeline.runner, gendiff.pipeline.st
 """Before the first fork, so that no process pays for it."""
 
 
-def work(rank, world, port, folder, words, killed):
-    """One of the processes of a run; the last one dies after so many steps, if it is to."""
+def work(rank, world, port, folder, words, killed, spoilt):
+    """One of the processes of a run; after so many steps the last one dies, or spoils its share."""
     torch.set_num_threads(1)
     sys.stdout = sys.stderr = (folder.parent / f"{folder.name}.log").open("a", 1)
     if world > 1:
@@ -54,22 +55,26 @@ def work(rank, world, port, folder, words, killed):
         if rank == world - 1 and method.batches_done == killed:
             os.kill(os.getpid(), signal.SIGKILL)
         plain(method, *batch)
+        if rank == world - 1 and method.batches_done == spoilt:
+            mine(method.student.network.output.weight.detach()).fill_(torch.nan)
 
     diffusion.Diffusion.training_step = step
     os._exit(main(["run", str(folder.parent / "small.yaml"), "--dir", str(folder), *words]))
 
 
-def run(folder, world, strategy="ddp", *words, killed=None):
+def run(folder, world, strategy="ddp", *words, killed=None, spoilt=None):
     """Run, or go on, in so many processes, to the end or to the step where one is killed."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     words = [f"hardware.strategy={strategy}", "hardware.timeout_minutes=0.5", *words]
-    rest = (world, port, folder, words, killed)
+    rest = (world, port, folder, words, killed, spoilt)
     group = mp.start_processes(work, rest, world, join=False, start_method="fork")
     for process in group.processes:
         process.join()
     codes = [process.exitcode for process in group.processes]
     log = (folder.parent / f"{folder.name}.log").read_text()
+    if spoilt:
+        return codes, log
     assert codes == ([0] * world if killed is None else [1] * (world - 1) + [-9]), log
     assert Checkpoints(folder / "small").newest() == (6 if killed is None else killed)
 
@@ -128,6 +133,15 @@ def test_a_killed_run_goes_on(runs, tmp_path, others):
     found, exact = state_of(tmp_path / "run"), others[0][1] == "fsdp"
     wanted = state_of(runs / ("shares" if exact else "alone"))
     torch.testing.assert_close(found, wanted, rtol=0, atol=0 if exact else 2e-5)
+
+
+def test_a_share_that_is_not_finite_is_told(runs, tmp_path):
+    shutil.copytree(runs / "killed", tmp_path / "run")
+    shutil.copy(runs / "small.yaml", tmp_path)
+    codes, log = run(tmp_path / "run", 2, "fsdp", spoilt=5)
+    assert codes == [2, 2], log
+    assert "student.output.weight is not finite at step 5; the last checkpoint is untouched" in log
+    assert Checkpoints(tmp_path / "run/small").newest() == 4
 
 
 def test_what_cannot_be_shared_out_is_refused(capsys):

@@ -48,7 +48,7 @@ def update(method: Any, role: str, batch: dict[str, Tensor]) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     if ddp and world > 1 and not isinstance(strategy, Sharded):
         average(gradients, world)
-    norm = whole(nn.utils.get_total_norm(gradients))
+    norm = whole(nn.utils.get_total_norm(gradients))  # over all shares, where there are any
     if method.optim.clip_norm:
         nn.utils.clip_grads_with_norm_(parameters, method.optim.clip_norm, norm)
     peak = method.optim.lr_by_role.get(role, method.optim.lr)
