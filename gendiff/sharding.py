@@ -53,9 +53,9 @@ class Sharded(DDPStrategy):
 def shard(network: nn.Module, mesh: DeviceMesh) -> None:
     """Share out a network, in place: its blocks one by one, then the rest.
 
-    A block's weights are whole from when it is called until it has answered, and again in its
-    backward pass. So are those of the rest: averages and teachers see no backward pass, and are
-    updated or asked again with their shares in place.
+    Weights are whole from when their block is called until it has answered, and again in its
+    backward pass. So are the rest's, which by default would stay whole until that: averages and
+    teachers have none, and an average is updated share by share.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and not module.weight.is_contiguous():
