@@ -53,6 +53,12 @@ def check(run: RunConfig, where: str) -> None:
             if number is not None and not low <= number <= high:
                 fault = f"small; at least {low}" if number < low else f"large; at most {high}"
                 raise UserError(f"{where}: {key}: {number} is too {fault}.")
+    if run.hardware.strategy == "fsdp" and not method.shards:
+        able = [n for n in registry.names("methods") if registry.lookup("methods", n).shards]
+        raise UserError(
+            f"{where}: hardware.strategy: fsdp is for {', '.join(able)}; "
+            f"{run.method.name} takes ddp."
+        )
     check_ranks(run, run.hardware.devices, where)
     checks = {
         "data": run.data.check,

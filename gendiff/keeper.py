@@ -17,6 +17,7 @@ from gendiff.methods.update import HELP, skipping
 from gendiff.progress import Task
 from gendiff.ranks import Ranks, Vote, for_all
 from gendiff.sections import RunConfig
+from gendiff.sharding import gathered, mine, restore
 from gendiff.signals import Stop
 from gendiff.tracking import Tracker
 
@@ -42,7 +43,7 @@ class Keeper(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         saved = self.state["optimizers"] if self.state else []
         for optimizer, state in zip(trainer.optimizers, saved, strict=False):
-            optimizer.load_state_dict(state)
+            restore(optimizer, state)
         self.state = None  # its tensors are the optimizer's now
         self.told = int(pl_module.skipped[:, 1].sum())
         self.saved = time.monotonic()
@@ -63,18 +64,16 @@ class Keeper(Callback):
             limit = self.run.trainer.skip_limit
             skipped = self.ranks.decide(lambda: skipping(pl_module, limit))
             save = save and (last or not skipped)  # the weights may be why
-            losses = self.ranks.decide(lambda: finite(losses, pl_module, skipped, save))
+            losses = self.ranks.together(lambda: finite(losses, pl_module, skipped, save))[0]
             self.task.loss = losses.get(next(iter(pl_module.losses)), self.task.loss)
             logged = {**losses, **watched, **self.count_skipped(pl_module)}
             for tracker in self.trackers:
                 tracker.log(logged, done)
         self.task.update(done, self.run.data.batch_size, self.task.loss)
         if save:
-            state = {
-                "batches_done": done,
-                "state": pl_module.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
-            }
+            optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
+            state = {"state": pl_module.state_dict(), "optimizers": optimizers}
+            state = {"batches_done": done, **gathered(state, keep=self.ranks.first)}
             self.ranks.decide(lambda: self.checkpoints.save(state, done))
             self.saved = time.monotonic()
         if asked and not last:
@@ -108,7 +107,7 @@ def finite(
     bad = [f"{name} is {losses[name]}" for name in wrong if name not in told]
     if weights_too and not bad:
         named = method.networks.named_parameters()
-        bad = [f"{name} is not finite" for name, p in named if not p.isfinite().all()]
+        bad = [f"{name} is not finite" for name, p in named if not mine(p).isfinite().all()]
     if bad:
         raise UserError(f"{method.stage}: {bad[0]} at step {method.batches_done}; {HELP}")
     return {name: value for name, value in losses.items() if name not in wrong}

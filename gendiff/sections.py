@@ -89,6 +89,9 @@ class HardwareConfig:
     torchrun and srun say themselves how many there are."""
     nodes: int = 1
     """Machines of a SLURM job (``--slurm``)."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """fsdp shares weights, averages, moments and teachers out over the processes, for networks that
+    one GPU cannot hold; each holds all of them with ddp. A run may change it half-way."""
     timeout_minutes: float = 60.0
     """That a process waits for another before it gives up, and says for which."""
     precision: Literal["fp32", "bf16"] = "fp32"

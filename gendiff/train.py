@@ -33,10 +33,11 @@ from gendiff.progress import Reporter
 from gendiff.ranks import Ranks
 from gendiff.sections import RunConfig
 from gendiff.settle import settled
+from gendiff.sharding import Sharded, gathered
 from gendiff.signals import Stop
 from gendiff.storage import sha256, write_json, write_text
 from gendiff.tracking import Tracker, make_trackers
-from gendiff.weights import load_weights, save_weights, weight_file
+from gendiff.weights import load_weights, save_tensors, weight_file
 from gendiff.yaml_files import one_line
 
 
@@ -82,23 +83,30 @@ def train_stage(job: Job, reporter: Reporter, stop: Stop, title: str, ranks: Ran
     device = ranks.together(lambda: device_of(run, ranks.local))[ranks.rank]
     frozen = {r: load_role(job.init[r].folder, job.init[r].role) for r in run.method_class.frozen}
     frozen |= features_of(run)
-    method = build_method(run, job.name, frozen).to(device)
+    method = build_method(run, job.name, frozen)
+    if not sharded(run, ranks):  # their shares alone go there
+        method.to(device)
     if method.products:
         ranks.decide(lambda: begin(job))
         digests = produce(method, job, reporter, title)
     else:
         fit(method, job, reporter, stop, title, ranks)
-        digests = ranks.decide(lambda: save_networks(method, job.folder))
+        digests = save_networks(method, job.folder, ranks)
     ranks.decide(lambda: finish(job, digests))
 
 
-def save_networks(method: Method, folder: Path) -> dict[str, str]:
+def sharded(run: RunConfig, ranks: Ranks) -> bool:
+    """Whether the networks of a run are shared out: one process alone holds them whole."""
+    return run.hardware.strategy == "fsdp" and ranks.world > 1
+
+
+def save_networks(method: Method, folder: Path, ranks: Ranks) -> dict[str, str]:
     """Write every role and average; returns the digests of their files."""
-    networks = [*method.networks.items(), *method.averaged.items()]
-    return {
-        f"weights/{role}.safetensors": save_weights(network, weight_file(folder, role))
-        for role, network in networks
-    }
+    digests = {}
+    for role, network in (*method.networks.items(), *method.averaged.items()):
+        state, path = gathered(network.state_dict(), keep=ranks.first), weight_file(folder, role)
+        digests[f"weights/{path.name}"] = ranks.decide(partial(save_tensors, state, path))
+    return digests
 
 
 def finish(job: Job, digests: Mapping[str, str]) -> None:
@@ -225,11 +233,12 @@ def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str, ra
         guard = Guard(run, job.folder.parent, method, device, ranks, say)
         keeper = Keeper(run, checkpoints, state, trackers, task, stop, guard, ranks)
         alone = ranks.world == 1
+        strategy = Sharded() if sharded(run, ranks) else DDPStrategy(broadcast_buffers=False)
         trainer = Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=ranks.world // ranks.nodes,
             num_nodes=ranks.nodes,
-            strategy="auto" if alone else DDPStrategy(broadcast_buffers=False),
+            strategy="auto" if alone else strategy,
             # ours to say: Lightning would ask SLURM's variables even of a single process
             plugins=[LightningEnvironment() if alone else TorchElasticEnvironment()],
             precision="bf16-mixed" if run.hardware.precision == "bf16" else "32-true",

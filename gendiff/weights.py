@@ -24,11 +24,6 @@ def weight_file(folder: Path, role: str) -> Path:
     return folder / "weights" / f"{role}.safetensors"
 
 
-def save_weights(network: nn.Module, path: Path) -> str:
-    """Write a network's parameters and buffers; returns the file's SHA-256."""
-    return save_tensors(network.state_dict(), path)
-
-
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
     """Write named tensors; returns the file's SHA-256."""
     data = save_bytes({name: t.detach().cpu().contiguous() for name, t in tensors.items()})

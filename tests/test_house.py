@@ -33,6 +33,7 @@ ORDER = [
     "predictions",
     "curricula",
     "denoiser",
+    "sharding",
     "data",
     "guidance",
     "samplers",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,15 +64,7 @@ class Guard:
         if method.batches_done not in self.steps:
             return {}
         labels = self.reference.held_out.labels[self.rows]
-        first, last = self.reference.ranks.share(len(labels))
-        drawn = self.model.batches(
-            first,
-            last,
-            self.model.default_steps,
-            labels=labels[first:last] if self.model.conditional else None,
-            seed=SEED,
-        )
-        seen = self.reference.look((x, labels[i : i + len(x)]) for i, x in drawn)
+        seen = self.reference.look(self._draw(labels))
         if seen.broken:
             self._tell("samples that are not finite")
             return {}
@@ -80,6 +72,27 @@ class Guard:
         if 2 * method.batches_done >= method.max_steps:
             self._judge(figures)
         return {f"watch/{name}": value for name, value in figures.items()}
+
+    def _draw(self, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """This rank's share of the samples with these labels, in batches with them.
+
+        All ranks draw equally many, some of them for nothing: calls of a network whose weights are
+        shared out are everyone's.
+        """
+        ranks, n = self.reference.ranks, len(labels)
+        (first, last), most = ranks.share(n), -(-n // ranks.world)
+        begin = max(0, last - most)
+        drawn = self.model.batches(
+            begin,
+            begin + most,
+            self.model.default_steps,
+            labels=labels[begin : begin + most] if self.model.conditional else None,
+            seed=SEED,
+        )
+        for i, x in drawn:
+            rows = slice(max(first, i), min(last, i + len(x)))
+            if rows.start < rows.stop:
+                yield x[rows.start - i : rows.stop - i], labels[rows]
 
     def _measure(self, generated: Sight) -> dict[str, float]:
         reference = self.reference

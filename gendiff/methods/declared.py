@@ -27,6 +27,8 @@ class Declared:
     - ``trains_on``: a product of another stage whose rows are the batches, instead of the data.
     - ``products``: what it makes instead of training (see `Method.produce`).
     - ``extracts``: an evaluator, with ``features(x) -> (features, logits)``.
+    - ``shards``: its networks may be shared out over processes (``hardware.strategy: fsdp``): they
+      are called equally often on all ranks, and none but autograd looks into their weights.
     - ``version``: raised when a change here makes finished stages stale.
     """
 
@@ -40,6 +42,7 @@ class Declared:
     trains_on: ClassVar[str | None] = None
     products: ClassVar[tuple[str, ...]] = ()
     extracts: ClassVar[bool] = False
+    shards: ClassVar[bool] = False
     version: ClassVar[int] = 1
 
     @classmethod

@@ -52,6 +52,7 @@ class Diffusion(Method):
     """Diffusion: regress the prediction at random times."""
 
     Config = DiffusionConfig
+    shards = True
     student: Denoiser
 
     def __init__(self, *args: Any, **settings: Any) -> None:

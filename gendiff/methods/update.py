@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gendiff.errors import UserError
 from gendiff.optim import lr_factor, set_lr
 from gendiff.seeding import Draws, block_size
+from gendiff.sharding import Sharded, whole
 
 HELP = "the last checkpoint is untouched. A smaller optim.lr or optim.clip_norm usually helps."
 
@@ -45,9 +46,9 @@ def update(method: Any, role: str, batch: dict[str, Tensor]) -> None:
             parts.append({name: value.detach() for name, value in losses.items()})
     parameters = list(method.networks[role].parameters())
     gradients = [p.grad for p in parameters if p.grad is not None]
-    if ddp and world > 1:
+    if ddp and world > 1 and not isinstance(strategy, Sharded):
         average(gradients, world)
-    norm = nn.utils.get_total_norm(gradients)
+    norm = whole(nn.utils.get_total_norm(gradients))  # over all shares, where there are any
     if method.optim.clip_norm:
         nn.utils.clip_grads_with_norm_(parameters, method.optim.clip_norm, norm)
     peak = method.optim.lr_by_role.get(role, method.optim.lr)

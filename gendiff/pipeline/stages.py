@@ -227,7 +227,7 @@ def add_evaluators(stages: dict[str, Stage], near: Path) -> None:
                 raise UserError(f"{where}: {hint.strip() if 'mean' in hint else error}") from None
             mine: dict[str, Any] = {
                 "data": {k: v for k, v in asdict(stage.run.data).items() if k != "batch_size"},
-                "hardware": {**asdict(stage.run.hardware), "accumulate": 1},
+                "hardware": {**asdict(stage.run.hardware), "accumulate": 1, "strategy": "ddp"},
                 "logging": asdict(stage.run.logging),
             }
             stages[extractor] = Stage(extractor, compose(merge(raw, mine), extractor))
