@@ -32,7 +32,7 @@ def network(cls, role, config, shape, classes):
         return Classifier(config, shape)
     channels, out = cls.channels(role, shape, config)
     conditions = conditions_of(cls, role, config, classes)
-    return MLP(MLPConfig(16, 1, conditions=conditions), (channels,), out)
+    return MLP(MLPConfig(width=16, depth=1, conditions=conditions), (channels,), out)
 
 
 def make(method, name="adam", clip=0.0, accumulate=1, config=None, networks=None, **settings):
@@ -103,7 +103,11 @@ class Tuned(nn.Module):
 
     def __init__(self, mixture):
         super().__init__()
-        self.mixture, self.path, self.mlp = mixture, Cosine(), MLP(MLPConfig(64, 3), (2,), 2)
+        self.mixture, self.path, self.mlp = (
+            mixture,
+            Cosine(),
+            MLP(MLPConfig(width=64, depth=3), (2,), 2),
+        )
         nn.init.zeros_(self.mlp.output.weight)
         nn.init.zeros_(self.mlp.output.bias)
 
@@ -123,7 +127,11 @@ def learn(cls, config, path, teacher=None, *steps, tuned=False, batches=150, lr=
     """
     truth, found = Mixture(Mixture.Config()), []
     torch.manual_seed(0)
-    fresh = (lambda: Tuned(truth.mixture)) if tuned else lambda: MLP(MLPConfig(64, 3), (2,), 2)
+    fresh = (
+        (lambda: Tuned(truth.mixture))
+        if tuned
+        else lambda: MLP(MLPConfig(width=64, depth=3), (2,), 2)
+    )
     networks = {role: fresh() for role in cls.roles if role not in cls.frozen}
     optim = OptimConfig("adam", lr, warmup_steps=20, schedule="cosine", ema_decay=0.98)
     method = cls(config, networks, path, None, optim, shape=(2,), max_steps=batches)

@@ -51,7 +51,7 @@ def test_follow_reaches_the_data(path, solver):
     """At t = 0, where VP has no velocity, every last step is the one of DDIM."""
     method = make(Consistency, config=ConsistencyConfig(solver=solver), path=path)
     torch.manual_seed(0)
-    method.teacher = Denoiser(MLP(MLPConfig(16, 1), (2,), 2), path, "velocity")
+    method.teacher = Denoiser(MLP(MLPConfig(width=16, depth=1), (2,), 2), path, "velocity")
     t, s, x = torch.full((5,), 0.02), torch.zeros(5), torch.randn(5, 2)
     end = method.teacher(x, t).x0.detach()
     torch.testing.assert_close(method.follow(x, t, s, {}), end, rtol=0, atol=0.01)

@@ -168,7 +168,7 @@ def test_slow_embeddings_have_small_tangents():
     sizes = []
     for scale in (1000.0, 10.0):
         torch.manual_seed(0)
-        network = MLP(MLPConfig(64, 1, time_scale=scale), (2,), 2)
+        network = MLP(MLPConfig(width=64, depth=1, time_scale=scale), (2,), 2)
         for parameter in network.conditioning.parameters():
             parameter.data.mul_(20)
         config = Config(tangent_warmup=0)

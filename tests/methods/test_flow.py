@@ -59,7 +59,7 @@ def test_it_is_diffusion_that_predicts_the_velocity():
 @pytest.mark.parametrize("loss", ["squared", "pseudo_huber"])
 def test_the_loss_is_of_the_velocity_whatever_the_network_puts_out(prediction, native, loss):
     path = Linear()
-    network = MLP(MLPConfig(8, 1), (2,), 2).double()
+    network = MLP(MLPConfig(width=8, depth=1), (2,), 2).double()
     config = FlowConfig(prediction=prediction, native=native, loss=loss)
     method = Flow(config, {"student": network}, path, shape=(2,))
     batch = {"x0": torch.randn(32, 2, dtype=torch.float64)}

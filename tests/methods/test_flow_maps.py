@@ -70,7 +70,7 @@ def test_a_networks_time_scale_is_a_factor_on_both_levels():
     found = []
     for scale in (30.0, 1000.0):
         torch.manual_seed(0)
-        settings = MLPConfig(16, 1, conditions={"second_time": 1}, time_scale=scale)
+        settings = MLPConfig(width=16, depth=1, conditions={"second_time": 1}, time_scale=scale)
         network = MLP(settings, (2,), 2)
         network = network if scale == 30 else Slower(network)
         method = make(MeanFlow, networks={"student": network}, path=Cosine())

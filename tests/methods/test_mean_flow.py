@@ -74,7 +74,7 @@ def test_pairs_pull_nowhere_on_average(path):
 def networks(kind):
     conditions = {"second_time": 1, "label": 3}
     if kind == "mlp":
-        return MLP(MLPConfig(16, 1, conditions=conditions), (2,), 2), (2,)
+        return MLP(MLPConfig(width=16, depth=1, conditions=conditions), (2,), 2), (2,)
     config = UNetConfig(
         channels=8, multipliers=[1, 2], attention=[4], head_channels=8, conditions=conditions
     )

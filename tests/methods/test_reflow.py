@@ -78,7 +78,7 @@ def test_reflow_straightens_the_flow(gm2):
     with torch.no_grad():
         x0 = solve(solver("ddim", teacher.path, 40), teacher, eps, 40)
     rows = Rows(x0=x0, eps=eps)
-    network = MLP(MLPConfig(64, 2), (2,), 2)
+    network = MLP(MLPConfig(width=64, depth=2), (2,), 2)
     method = Reflow(ReflowConfig(), {"student": network}, Linear(), shape=(2,))
     optimizer = make_optimizer(OptimConfig(lr=3e-3), network.parameters())
     for step in range(300):

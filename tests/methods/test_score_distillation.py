@@ -45,8 +45,8 @@ def method_of(cls, **settings):
     """A method on points whose student and fake are small perceptrons."""
     config = CONFIGS[cls](prediction="x0", **settings)
     torch.manual_seed(0)
-    networks = {role: MLP(MLPConfig(16, 1), (2,), 2) for role in ("student", "fake")}
-    teacher = Denoiser(MLP(MLPConfig(16, 1), (2,), 2), Cosine(), "v")
+    networks = {role: MLP(MLPConfig(width=16, depth=1), (2,), 2) for role in ("student", "fake")}
+    teacher = Denoiser(MLP(MLPConfig(width=16, depth=1), (2,), 2), Cosine(), "v")
     return cls(config, networks, Cosine(), {"teacher": teacher}, shape=(2,), max_steps=4)
 
 

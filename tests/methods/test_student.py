@@ -25,7 +25,7 @@ BOTH = pytest.mark.parametrize("cls", [*CONFIGS])
 
 
 def small(inputs=2, outputs=2, **conditions):
-    return MLP(MLPConfig(16, 1, conditions=conditions), (inputs,), outputs)
+    return MLP(MLPConfig(width=16, depth=1, conditions=conditions), (inputs,), outputs)
 
 
 def method_of(cls, classes=0, conditions=None, **settings):
