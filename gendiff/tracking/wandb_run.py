@@ -19,6 +19,8 @@ from gendiff.tracking.sweep import outside_sweep
 from gendiff.wandb_files import STEP, last_step
 from gendiff.yaml_files import one_line
 
+FLUSH = 1.0
+"""Seconds of rows that a kill can keep from W&B's file; they are in ``metrics.csv``."""
 INIT = 60.0
 """Seconds that W&B's server has to answer; then the run is logged offline."""
 WAIT = 20.0
@@ -43,6 +45,9 @@ class WandbTracker:
         wait: most seconds that `close` takes online.
     """
 
+    unreachable = False
+    """Whether W&B's server has failed this process, which then waits for it no more."""
+
     def __init__(
         self,
         folder: Path,
@@ -52,15 +57,7 @@ class WandbTracker:
         wait: float = WAIT,
     ) -> None:
         self.say, self.node = say, read_node(folder, folder.name)
-        self.mode, self.held = wandb_mode(run.logging), 0
-        self.run: Any = None
-        for mode in dict.fromkeys((self.mode, "offline")):
-            try:
-                self.run, self.mode = begin(folder, run, self.node, mode, wait), mode
-                break
-            except Exception as error:  # W&B's and its libraries', of any kind
-                then = "logging offline" if mode == "online" else "not logged there"
-                say(f"  W&B {mode}: {cut(error)}: {then}")
+        self.run, self.held = self._begun(folder, run, wait), 0
         if self.run is None:
             return
         if self.mode == "online":
@@ -70,6 +67,20 @@ class WandbTracker:
             self.held = self._offline_step(folder / "wandb")
         for row in rows:
             self.log(numbers(row), int(row[STEP]))
+
+    def _begun(self, folder: Path, run: RunConfig, wait: float) -> Any:
+        """The run, offline if W&B's server fails; None if that fails too."""
+        self.mode = "offline" if self.unreachable else wandb_mode(run.logging)
+        try:
+            return begin(folder, run, self.node, self.mode, wait)
+        except Exception as error:  # W&B's and its libraries', of any kind
+            forget_failed()
+            if self.mode != "online":
+                self.say(f"  W&B {self.mode}: {cut(error)}: not logged")
+                return None
+            self.say(f"  W&B online: {cut(error)}: logging offline from here on")
+            WandbTracker.unreachable = True
+            return self._begun(folder, run, wait)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         if step > self.held:
@@ -138,12 +149,27 @@ def begin(folder: Path, run: RunConfig, node: Node, mode: Any, wait: float) -> A
             dir=folder,
             config={**to_plain(run), "lineage": lineage},
             settings=wandb.Settings(
-                silent=True, console="off", init_timeout=INIT, finish_timeout=wait
+                silent=True,
+                console="off",
+                init_timeout=INIT,
+                finish_timeout=wait,
+                x_transaction_log_flush_interval=FLUSH,
             ),
         )
     begun.define_metric(STEP, hidden=True)
     begun.define_metric("*", step_metric=STEP, step_sync=False)
     return begun
+
+
+def forget_failed() -> None:
+    """Let go of the id of a run that could not begin, which W&B holds until its process ends.
+
+    A sweep's trial would end with it: while there is one, the stage is not logged.
+    """
+    import wandb
+
+    if wandb.setup().most_recent_active_run is None:
+        wandb.teardown()
 
 
 def wandb_mode(logging: LoggingConfig) -> str:
