@@ -55,9 +55,9 @@ def read_runs(folder: Path) -> dict[str, Logged]:
         records = list(read_records(path))
         run = next((r.run for r in records if r.WhichOneof("record_type") == "run"), None)
         if run is not None:
-            begun.append((run.start_time.ToNanoseconds(), str(path), run, records))
+            begun.append((run.start_time.seconds, run.start_time.nanos, str(path), run, records))
     runs: dict[str, Logged] = {}
-    for _, name, run, records in sorted(begun, key=lambda file: file[:2]):
+    for *_, name, run, records in sorted(begun, key=lambda file: file[:3]):
         logged = runs.setdefault(run.run_id, Logged(run.run_id))
         logged.group, logged.name = run.run_group, run.display_name
         for record in records:
@@ -125,12 +125,13 @@ def read_frames(path: Path) -> Iterator[bytes]:
                 room = BLOCK - file.tell() % BLOCK
                 if room < CHUNK.size:
                     file.seek(room, 1)
+                    room = BLOCK
                 head = file.read(CHUNK.size)
                 if len(head) < CHUNK.size or not any(head):
                     return
                 checksum, size, kind = CHUNK.unpack(head)
                 data = file.read(size)
-                if len(data) < size:
+                if len(data) < size <= room - CHUNK.size:
                     return
                 follows = kind in (MIDDLE, LAST)
                 if (
