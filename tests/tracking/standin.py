@@ -34,9 +34,10 @@ class Run:
     def log(self, row: dict[str, Any], step: int, commit: bool) -> None:
         if self.server.broken:
             raise ConnectionResetError("no service")
-        if step >= self.next:  # W&B drops the others
-            self.server.rows.setdefault(self.asked["id"], []).append((step, row))
-            self.next = step + 1
+        if step < self.next:  # W&B drops it, with a warning
+            raise ValueError(f"step {step} is behind {self.next}")
+        self.server.rows.setdefault(self.asked["id"], []).append((step, row))
+        self.next = step + 1
 
     def use_artifact(self, name: str) -> None:
         if name not in self.server.versions:

@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+import gendiff
 from gendiff.cli import main
 from gendiff.lineage import problems, read_lineage, read_node
 from gendiff.storage import read_json, write_json
@@ -74,8 +75,8 @@ def test_weights_with_what_they_came_from(killed, runs):
     assert runs["teacher"].artifacts[reference.name]["digest"] == reference.name[10:]
 
 
-def test_files_of_an_artifact_lie_where_they_lay(killed):
-    """Weights are not copied; what may change is."""
+def test_the_weights_of_an_artifact_are_a_model(killed, tmp_path):
+    """They are not copied into it; what may change is."""
     for path in files_in(killed / "run" / "teacher"):
         for record in read_records(path):
             if record.artifact.name == "run-teacher":
@@ -87,6 +88,10 @@ def test_files_of_an_artifact_lie_where_they_lay(killed):
     assert found["done.json"] != str((folder / "done.json").resolve())
     ema = read_json(folder / "done.json")["digests"]["weights/ema.safetensors"]
     assert {"latest", f"ema-{ema[:12]}"} <= aliases
+    for name, place in found.items():  # as a download would lay them
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(place, tmp_path / name)
+    assert gendiff.load(tmp_path).sample(3, steps=1).shape == (3, 2)
 
 
 def test_figures_tables_and_pictures(killed, runs):
