@@ -57,7 +57,8 @@ class WandbTracker:
         wait: float = WAIT,
     ) -> None:
         self.say, self.node = say, read_node(folder, folder.name)
-        self.run, self.held = self._begun(folder, run, wait), 0
+        asked = "offline" if self.unreachable else wandb_mode(run.logging)
+        self.run, self.held = self._begun(folder, run, asked, wait), 0
         if self.run is None:
             return
         if self.mode == "online":
@@ -68,19 +69,19 @@ class WandbTracker:
         for row in rows:
             self.log(numbers(row), int(row[STEP]))
 
-    def _begun(self, folder: Path, run: RunConfig, wait: float) -> Any:
+    def _begun(self, folder: Path, run: RunConfig, mode: str, wait: float) -> Any:
         """The run, offline if W&B's server fails; None if that fails too."""
-        self.mode = "offline" if self.unreachable else wandb_mode(run.logging)
+        self.mode = mode
         try:
-            return begin(folder, run, self.node, self.mode, wait)
+            return begin(folder, run, self.node, mode, wait)
         except Exception as error:  # W&B's and its libraries', of any kind
             forget_failed()
-            if self.mode != "online":
-                self.say(f"  W&B {self.mode}: {cut(error)}: not logged")
+            if mode != "online":
+                self.say(f"  W&B {mode}: {cut(error)}: not logged")
                 return None
             self.say(f"  W&B online: {cut(error)}: logging offline from here on")
             WandbTracker.unreachable = True
-            return self._begun(folder, run, wait)
+            return self._begun(folder, run, "offline", wait)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         if step > self.held:
@@ -151,6 +152,7 @@ def begin(folder: Path, run: RunConfig, node: Node, mode: Any, wait: float) -> A
             settings=wandb.Settings(
                 silent=True,
                 console="off",
+                disable_git=True,  # a remote's address and a patch can hold secrets
                 init_timeout=INIT,
                 finish_timeout=wait,
                 x_transaction_log_flush_interval=FLUSH,

@@ -132,7 +132,9 @@ def test_a_sweep_has_a_run_of_its_own(killed):
 
 def test_no_secret_is_in_any_file_and_the_rest_is_there(killed):
     assert "logging offline" in (killed / "log").read_text()
-    for path in killed.rglob("*"):  # W&B's own files among them
+    config = killed / "code" / ".git" / "config"
+    assert SECRET in config.read_text()
+    for path in {*killed.rglob("*")} - {config}:  # W&B's own files among them
         assert not path.is_file() or SECRET.encode() not in path.read_bytes()
     assert list((killed / "run" / "teacher" / "tensorboard").glob("events*"))
 
@@ -164,6 +166,16 @@ def copy(killed, tmp_path):
     """The run folder, to be changed; without W&B's files."""
     ignore = shutil.ignore_patterns("wandb", "tensorboard", "checkpoints")
     return shutil.copytree(killed / "run", tmp_path / "copy", ignore=ignore)
+
+
+def test_a_run_by_its_name(copy, monkeypatch, capsys):
+    monkeypatch.chdir(copy.parent)
+    (copy.parent / "runs").mkdir()
+    copy.rename(copy.parent / "runs" / "named")
+    assert main(["lineage", "named"]) == 0
+    assert capsys.readouterr().out.startswith("named\n")
+    assert main(["lineage", "nowhere"]) == 2
+    assert "runs/nowhere: no such run folder." in capsys.readouterr().err
 
 
 def test_other_weights_than_were_used_are_told(copy, capsys):
