@@ -85,12 +85,11 @@ def nodes_of(runs: Iterable[Logged], folder: Path) -> dict[str, Node]:
             continue  # a sweep's trial, or a run of another program
         groups.add(run.group)
         try:
-            begun = run.config[LINEAGE]
-            ended = [m for m in run.artifacts.values() if m.get("stage") == begun["stage"]]
-            node = from_plain(ended[-1] if ended else begun)
+            told = run.config[LINEAGE]  # as the stage began, then as it was done
+            node = from_plain(told)
             if not node.done:
                 node = replace(node, steps=max(run.rows, default=0))
-            others = [from_plain(other) for other in begun["outside"]]
+            others = [from_plain(other) for other in told["outside"]]
         except (KeyError, TypeError, ValueError, AttributeError):
             raise UserError(f"{folder}: run {run.id}: its lineage is not gendiff's.") from None
         nodes |= {found.name: found for found in (node, *others)}

@@ -130,12 +130,13 @@ def read_frames(path: Path) -> Iterator[bytes]:
                 if len(head) < CHUNK.size or not any(head):
                     return
                 checksum, size, kind = CHUNK.unpack(head)
-                data = file.read(size)
-                if len(data) < size <= room - CHUNK.size:
+                data, fits = file.read(size), size <= room - CHUNK.size
+                if fits and len(data) < size:
                     return
                 follows = kind in (MIDDLE, LAST)
                 if (
-                    zlib.crc32(data, zlib.crc32(bytes([kind]))) != checksum
+                    not fits
+                    or zlib.crc32(data, zlib.crc32(bytes([kind]))) != checksum
                     or not FULL <= kind <= LAST
                     or follows != bool(whole)
                     or len(whole) + size > LIMIT

@@ -92,13 +92,18 @@ def test_records_longer_than_a_block(tmp_path):
     assert list(read_frames(path)) == [first, long, b"c"]
 
 
-BAD = {
+FRAMES = {
     "text": b"hello, this is no file of W&B's",
     "checksum": HEADER + b"\1" + chunk(b"x")[1:],
     "a middle first": HEADER + chunk(b"x", 3),
+    "a last first": HEADER + chunk(b"x", 4),
     "a first twice": HEADER + chunk(b"x", 2) + chunk(b"x", 2),
+    "a whole one in parts": HEADER + chunk(b"x", 2) + chunk(b"x"),
     "no such kind": HEADER + chunk(b"x", 9),
     "beyond its block": HEADER + chunk(b"x" * 40000),
+    "beyond its block and the end": HEADER + chunk(b"x" * 40000)[:-1],
+}
+BAD = {
     "no record": HEADER + chunk(b"\xff\xff\xff"),
     "not JSON": record(config={"lineage": "{"}),
     "deep JSON": record(config={"lineage": "[" * 20_000}),
@@ -110,10 +115,19 @@ BAD = {
     "its own parent": record(config=node(parents={"s": {"from": "teacher.e", "digests": {}}})),
     "outside is no list": record(config=node(outside=3)),
     "nothing of gendiff's": record(config={"lr": 1}),
+    "a bad frame": FRAMES["checksum"],
     "no run": pb.Record(),
     "empty": b"",
     "far future": record(seconds=2**62, config={"lr": 1}),
 }
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_bytes_that_w_and_b_did_not_write(name, tmp_path):
+    path = tmp_path / "run-x.wandb"
+    path.write_bytes(FRAMES[name])
+    with pytest.raises(UserError, match=r"not what was written|not a file of W&B's"):
+        list(read_frames(path))
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -150,7 +164,7 @@ def test_the_last_run_of_a_stage_counts(tmp_path):
     """Which --rerun has trained anew; in whatever order the files are found."""
     for number, fingerprint in ((3, "new"), (1, "old")):
         run = record(id=f"id{number}", seconds=number, config=node(fingerprint=fingerprint))
-        written(tmp_path, run, name=f"run-id{number}.wandb")
+        written(tmp_path, run, name=f"run-{fingerprint}.wandb")
     assert read_lineage(tmp_path)["teacher"].fingerprint == "new"
     written(tmp_path, record(id="id4", group="other", config=node()), name="run-id4.wandb")
     with pytest.raises(UserError, match=r"several run folders \(other, run\)"):
