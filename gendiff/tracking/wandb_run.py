@@ -149,18 +149,23 @@ def begin(folder: Path, run: RunConfig, node: Node, mode: Any, wait: float) -> A
             mode=mode,
             dir=folder,
             config={**to_plain(run), "lineage": lineage},
-            settings=wandb.Settings(
-                silent=True,
-                console="off",
-                disable_git=True,  # a remote's address and a patch can hold secrets
-                init_timeout=INIT,
-                finish_timeout=wait,
-                x_transaction_log_flush_interval=FLUSH,
-            ),
+            settings=wandb.Settings(**settings(wait)),
         )
     begun.define_metric(STEP, hidden=True)
     begun.define_metric("*", step_metric=STEP, step_sync=False)
     return begun
+
+
+def settings(wait: float) -> dict[str, Any]:
+    """W&B's settings of any run of gendiff's; ``wait`` is the most seconds that its end takes."""
+    return {
+        "silent": True,
+        "console": "off",
+        "disable_git": True,  # a remote's address can hold a token, a patch anything
+        "init_timeout": INIT,
+        "finish_timeout": wait,
+        "x_transaction_log_flush_interval": FLUSH,
+    }
 
 
 def forget_failed() -> None:

@@ -30,6 +30,7 @@ from gendiff.methods import flow, pairs, reflow
 from gendiff.networks import mlp
 from gendiff.signals import Stop
 from gendiff.tracking import wandb_stage
+from gendiff.tracking.wandb_run import settings
 from gendiff.wandb_files import last_step
 
 LOADED = (gendiff.pipeline.runner, gendiff.report.curve, matplotlib.font_manager)
@@ -74,8 +75,8 @@ def sweep(folder: Path) -> None:
     os.environ.update(WANDB_SWEEP_ID="sweep123", WANDB_RUN_ID="trial123")
     os.environ["WANDB_SWEEP_PARAM_PATH"] = str(told)
     (folder / "trial" / "wandb").mkdir(parents=True)
-    settings = wandb.Settings(silent=True, console="off")
-    run = wandb.init(mode="offline", dir=folder / "trial", settings=settings)
+    asked = wandb.Settings(**settings(20.0))
+    run = wandb.init(mode="offline", dir=folder / "trial", settings=asked)
     assert (run.id, run.sweep_id) == ("trial123", "sweep123")
 
 
