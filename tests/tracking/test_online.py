@@ -6,11 +6,13 @@ import csv
 
 import pytest
 
+from gendiff.build import read_run
 from gendiff.checkpoint import Checkpoints
 from gendiff.cli import main
 from gendiff.errors import Interrupted, UserError
 from gendiff.storage import read_json
 from gendiff.tracking.sweep import HIDDEN, outside_sweep
+from gendiff.tracking.wandb_stage import log_stage
 
 CONFIG = """
 data: {name: mixture, batch_size: 32, samples: 200, held_out: 50}
@@ -93,6 +95,28 @@ def test_a_pipeline(server, run, tmp_path):
     before = len(server.runs)
     assert run() == 0
     assert len(server.runs) == before  # nothing new is to be told
+
+
+def test_figures_found_later(server, run, tmp_path):
+    """Each time in a row of its own, after the losses; what is known already in none."""
+    assert run("--only", "teacher") == 0
+    folder, (name,) = tmp_path / "pair/teacher", server.rows
+    for figure in (0.5, 0.5, 0.25):
+        entry = {"role": "ema", "sampler": "ddim", "guidance": 0.0, "steps": 1, "nfe": 1}
+        entry |= {"frechet_distance": figure, "samples": 50, "metrics": ["frechet_distance"]}
+        log_stage(read_run(folder), folder, [entry], print)
+    steps, rows = zip(*server.rows[name], strict=True)
+    assert list(steps) == sorted(set(steps))
+    assert len(rows) == 8 + 2
+    for row, figure in zip(rows[8:], (0.5, 0.25), strict=True):
+        assert "step" not in row
+        kind, curve, how = row["quality_curve"]
+        assert (kind, how["x"], how["y"]) == ("line", "nfe", "frechet_distance")
+        assert curve["data"] == [[1, figure, "ema ddim"]]
+        table = row["quality"]
+        told = dict(zip(table["columns"], table["data"][0], strict=True))
+        assert (told["nfe"], told["frechet_distance"]) == (1, figure)
+    assert server.runs[-1].summary["evaluation"]["ema ddim 1"]["frechet_distance"] == 0.25
 
 
 @pytest.mark.parametrize(
