@@ -19,7 +19,9 @@ from typing import Any
 
 import matplotlib.font_manager  # finds its cache before HOME is another
 import torch
+import torch.utils.tensorboard
 import wandb
+import wandb.proto.wandb_internal_pb2
 
 # imported before the first fork, so that no try pays for them
 import gendiff.pipeline.runner
