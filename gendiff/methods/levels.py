@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 LEVELS = 5
-"""Equal parts of `Path.noise_level`, whose range is [0, 1]: the same signal-to-noise ratios on every
-path. level-1 has the least noise."""
+"""Equal parts of `Path.noise_level`, which is in [0, 1]: on every path the same signal-to-noise
+ratios. level-1 has the least noise."""
 
 
 def level_sums(method: Any) -> dict[str, float]:
