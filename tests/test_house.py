@@ -50,6 +50,7 @@ ORDER = [
     "checkpoint",
     "build",
     "settle",
+    "lineage",
     "products",
     "model",
     "tracking",
@@ -95,6 +96,7 @@ ONLY = {
     "gaussianity": {"paths", "data"},
     "data": {"paths", "predictions", "denoiser", "seeding", "ranks", "errors", "storage"},
     "checkpoint": {"errors", "ranks", "storage", "weights"},
+    "lineage": {"build", "checkpoint", "errors", "storage"},
     "report": {"errors", "storage"},
 }
 """All that these may import of gendiff, besides their own package."""
