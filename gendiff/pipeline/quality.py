@@ -19,7 +19,13 @@ from gendiff.evaluation.entries import (
     read_entries,
     write_entries,
 )
-from gendiff.evaluation.reference import Reference, describe, digest_of
+from gendiff.evaluation.reference import (
+    Reference,
+    describe,
+    digest_of,
+    floor_key,
+    read_record,
+)
 from gendiff.evaluation.stage import check_points, evaluate_stage
 from gendiff.model import load
 from gendiff.pipeline.stages import Pipeline, Stage
@@ -127,6 +133,15 @@ class Floors:
             for digest, (run, run_folder, names) in self.asked.items()
         }
 
+    def kept(self) -> dict[str, dict[str, float]]:
+        """Those figures that were computed before, by reference."""
+        found = {}
+        for digest, (_, run_folder, names) in self.asked.items():
+            record = read_record(run_folder / f"reference-{digest}" / "reference.json")
+            asked = floor_key(sorted(names), digest in self.labelled)
+            found[digest] = record.get("floors", {}).get(asked, {})
+        return found
+
 
 def write_summary(pipeline: Pipeline, run_folder: Path, reporter: Reporter) -> None:
     """Table and curve of all stages that have figures: ``quality.md``, ``.png`` and ``.svg``."""
@@ -136,17 +151,24 @@ def write_summary(pipeline: Pipeline, run_folder: Path, reporter: Reporter) -> N
         folder, run = run_folder / name, stage.run
         if not (run.method_class.samplers and (folder / "done.json").is_file()):
             continue
-        marks = Marks(folder, run)
-        current = marks.current(read_entries(folder / "evaluation.json"))
-        shown = [current[point] for point in points_of(run) if point in current]
-        entries += sorted(shown, key=lambda e: (e["role"], e["sampler"], e["guidance"], e["nfe"]))
-        if shown:
+        if shown := shown_entries(folder, run):
+            entries += shown
             wanted.need(run, run_folder)
     if entries:
         floors = wanted.computed()
         show_table(entries, floors, reporter.console)
         files = write_quality(run_folder / "quality", pipeline.name, entries, floors)
         reporter.say("  ".join(map(str, files)))
+
+
+def shown_entries(folder: Path, run: RunConfig) -> list[Entry]:
+    """What a finished stage's ``evaluation`` asks for, as far as it is measured; not what was of
+    other weights or against another reference.
+    """
+    marks = Marks(folder, run)
+    current = marks.current(read_entries(folder / "evaluation.json"))
+    shown = [current[point] for point in points_of(run) if point in current]
+    return sorted(shown, key=lambda e: (e["role"], e["sampler"], e["guidance"], e["nfe"]))
 
 
 def write_quality(

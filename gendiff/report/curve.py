@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from gendiff.report.axes import FLOOR, FRONT, draw_legend, dress_distance, dress_nfe
 from gendiff.report.families import families, is_own, looks
@@ -51,14 +51,19 @@ def draw_curve(entries: list[Entry], path: Path, floor: Entry | None = None) -> 
             references, or the path ends otherwise.
         UserError: the file cannot be written.
     """
+    if path.suffix not in (".png", ".svg"):
+        raise ValueError(f"{path}: curves are drawn as .png or as .svg")
+    write_atomic(path, lambda file: save_curve(entries, file, floor, path.suffix[1:]))
+
+
+def save_curve(entries: list[Entry], file: IO[bytes], floor: Entry | None, kind: str) -> None:
+    """The picture of `draw_curve` into an open file, as ``png`` or ``svg``."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
     from matplotlib.ticker import MaxNLocator
 
     if not entries:
         raise ValueError("there are no entries to draw")
-    if path.suffix not in (".png", ".svg"):
-        raise ValueError(f"{path}: curves are drawn as .png or as .svg")
     if len(by_reference(entries)) > 1:
         raise ValueError("entries against different references cannot be compared")
     main = main_distance(entries)
@@ -88,9 +93,8 @@ def draw_curve(entries: list[Entry], path: Path, floor: Entry | None = None) -> 
     dress_nfe(panels[names[-1]], sorted({entry["nfe"] for entry in entries}))
     draw_legend(figure, panels, shared)
     with rc_context(_SVG):
-        plain = {"Date": None} if path.suffix == ".svg" else None
-        kind = path.suffix[1:]
-        write_atomic(path, lambda f: figure.savefig(f, dpi=150, format=kind, metadata=plain))
+        plain = {"Date": None} if kind == "svg" else None
+        figure.savefig(file, dpi=150, format=kind, metadata=plain)
 
 
 def _draw_family(

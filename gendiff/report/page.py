@@ -1,0 +1,144 @@
+"""A run folder as one page of HTML that needs nothing else: no network, no script.
+
+All that a run folder says is text to it: the template escapes it, and pictures are made anew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gendiff.report.chart import draw_chart
+from gendiff.report.figures import by_reference, column, main_distance, pareto_front
+from gendiff.report.graph import draw_graph
+from gendiff.report.inline import inline_curve
+from gendiff.report.pictures import Thumbnail, thumbnails
+from gendiff.report.table import PageTable, caption, page_tables
+from gendiff.report.views import Curve, RunView, StageView
+
+_LEVEL = re.compile(r"(?:[\w-]+/)?loss/level-\d+")
+_PICTURE = re.compile(r"(.+?)-(\d{1,6})(?:-(.*))?")
+_LONG = 20_000
+"""Characters of a stage's config that are shown."""
+
+
+class Quality(NamedTuple):
+    """What was measured against one reference."""
+
+    reference: str
+    how: str
+    curve: str
+    front: str
+    tables: list[PageTable]
+
+
+class Sample(NamedTuple):
+    """A stage's picture at a number of steps."""
+
+    stage: str
+    words: str
+    image: Thumbnail
+
+
+def render(run: RunView) -> str:
+    """The page."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    shelf = FileSystemLoader(Path(__file__).parent)
+    settings: dict[str, Any] = {"undefined": StrictUndefined, "autoescape": True}
+    env = Environment(loader=shelf, trim_blocks=True, lstrip_blocks=True, **settings)
+    env.filters |= {"number": number, "duration": duration, "cut": cut, "drawn": Markup}
+    samples, left_out = grids(run.stages)
+    return env.get_template("page.html").render(
+        run=run,
+        style=Markup((Path(__file__).parent / "page.css").read_text()),
+        graph=draw_graph(run.stages),
+        quality=qualities(run),
+        samples=samples,
+        left_out=left_out,
+        charts={stage.name: charts(stage) for stage in run.stages if stage.curves},
+        long=_LONG,
+    )
+
+
+def qualities(run: RunView) -> list[Quality]:
+    """Picture, front and tables a reference."""
+    found = []
+    for index, (reference, entries) in enumerate(by_reference(run.entries).items()):
+        main, floor, curve, front = main_distance(entries), run.floors.get(reference), "", ""
+        if main:
+            label = f"{column(main).label} against function evaluations, {len(entries)} points."
+            curve = inline_curve(entries, floor, f"quality-{index}", label)
+            best = [f"{e['model']} at {e['nfe']:g}" for e in pareto_front(entries, main)]
+            front = f"{column(main).label}: {', '.join(best)}"
+        how = caption(entries, reference, floor)
+        found.append(Quality(reference, how, curve, front, page_tables(entries, floor)))
+    return found
+
+
+def grids(stages: Sequence[StageView]) -> tuple[dict[int, list[Sample]], int]:
+    """Pictures by number of steps, and how many are left out.
+
+    Where not all fit, each stage's picture of fewest steps goes first.
+    """
+    ranked = [sorted(stage.pictures, key=lambda p: (steps_of(p), p.name)) for stage in stages]
+    turns = zip_longest(*ranked)
+    order = [(s, p) for turn in turns for s, p in zip(stages, turn, strict=True) if p]
+    found: dict[int, list[Sample]] = {}
+    made = thumbnails([path for _, path in order])
+    for stage in stages:
+        for (owner, path), image in zip(order, made, strict=True):
+            if owner is stage and image:
+                match = _PICTURE.fullmatch(path.stem)
+                words = ", ".join(w for w in (match[1], match[3]) if w) if match else path.stem
+                found.setdefault(steps_of(path), []).append(Sample(stage.name, words, image))
+    return dict(sorted(found.items())), made.count(None)
+
+
+def steps_of(picture: Path) -> int:
+    """Of a file such as ``ddim-4.png``; 0 where its name does not say."""
+    match = _PICTURE.fullmatch(picture.stem)
+    return int(match[2]) if match else 0
+
+
+def charts(stage: StageView) -> list[str]:
+    """Losses, losses by noise level, and what was watched."""
+    levels = {name: curve for name, curve in stage.curves.items() if _LEVEL.fullmatch(name)}
+    kinds: dict[str, Mapping[str, Curve]] = {
+        "loss": {n: c for n, c in stage.curves.items() if n.rpartition("/")[2] == "loss"},
+        "loss by noise level, 1 the least": {n.rpartition("/")[2]: c for n, c in levels.items()},
+        "watched samples": {
+            n.removeprefix("watch/"): c for n, c in stage.curves.items() if n.startswith("watch/")
+        },
+    }
+    return [
+        draw_chart(dict(list(curves.items())[:12]), f"{stage.name}: {words}.", "noise" in words)
+        for words, curves in kinds.items()
+        if curves
+    ]
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, thousands apart; a dash for none."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def duration(seconds: float | None) -> str:
+    """In words."""
+    if seconds is None:
+        return "not recorded"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60:.0f} s"
+
+
+def cut(text: str, most: int = 160) -> str:
+    """A text's beginning."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
