@@ -28,10 +28,10 @@ FLAGS = (
 )
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
-WIDE = """[...document.querySelectorAll('body *')].filter(e => {
-  const inside = e.closest('.scroll, pre, svg');
-  return (!inside || inside === e) && e.getBoundingClientRect().right > innerWidth + 0.5;
-}).map(e => e.tagName + '.' + e.className).slice(0, 5)"""
+WIDE = """[...document.querySelectorAll('body *')].filter(e =>
+  !e.parentElement.closest('.scroll, pre, svg')
+  && e.getBoundingClientRect().right > innerWidth + 0.5
+).map(e => e.tagName + '.' + e.className).slice(0, 5)"""
 
 
 def chromium() -> str | None:
