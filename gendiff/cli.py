@@ -14,7 +14,7 @@ from typing import Any
 from gendiff.errors import Interrupted, Lost, UserError, did_you_mean, printable
 from gendiff.signals import Stop
 
-COMMANDS = ("run", "status", "lineage", "report", "sample", "evaluate", "list")
+COMMANDS = ("run", "status", "lineage", "report", "sample", "evaluate", "list", "cite")
 """Each a file of ``gendiff.commands``."""
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from gendiff.data.base import DataConfig
 from gendiff.data.pictures import Pictures
 from gendiff.errors import UserError
+from gendiff.papers import Paper, cites
 
 CLASSES = 10
 SHAPE = (3, 32, 32)
@@ -63,6 +64,15 @@ class Images(Pictures):
         return self.images[rows]
 
 
+TINY_IMAGES = Paper(
+    "Alex Krizhevsky",
+    "Learning Multiple Layers of Features from Tiny Images",
+    "University of Toronto",
+    2009,
+)
+
+
+@cites(TINY_IMAGES)
 class CIFAR10:
     """CIFAR-10, (3, 32, 32) in [-1, 1], 10 classes; 50,000 to train on, 10,000 held out.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from gendiff.data.base import DataConfig, Rows
+from gendiff.papers import Paper, cites
 from gendiff.seeding import key
 
 
@@ -28,6 +29,15 @@ class DigitsConfig(DataConfig):
         return 10
 
 
+UCI_DIGITS = Paper(
+    "Ethem Alpaydin, Cenk Kaynak",
+    "Optical Recognition of Handwritten Digits",
+    "UCI Machine Learning Repository",
+    1998,
+)
+
+
+@cites(UCI_DIGITS)
 class Digits:
     """Handwritten digits, (1, 8, 8) in [-1, 1], 10 classes; half to train on, half held out."""
 

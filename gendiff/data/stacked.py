@@ -18,6 +18,7 @@ from gendiff.data.base import MOST_ROWS, Batch, DataConfig
 from gendiff.data.digits import Digits, DigitsConfig
 from gendiff.data.idx import CLASSES, PADDING, SIDE, read_mnist
 from gendiff.errors import check_count
+from gendiff.papers import PACGAN, UNROLLED, VEEGAN, cites
 from gendiff.seeding import key
 
 _CHANNELS = 3
@@ -84,6 +85,7 @@ class Stacks(Dataset[Batch]):
         return {"x0": x0, "label": self.label[picked], "index": picked}
 
 
+@cites(UNROLLED, VEEGAN, PACGAN)
 class Stacked:
     """Two halves of stacks, and the true shares of their modes as ``mode_weights``, (1000,).
 

@@ -9,12 +9,30 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gendiff.extractors.vision import Vision
+from gendiff.papers import Paper, cites
 
 _PATCH = 14  # px
 _OFFSET = 0.1
 """Added to the number of patches on a side when DINOv2's own code computes a scale."""
 
 
+FD_DINOV2 = Paper(
+    "George Stein, Jesse C. Cresswell, Rasa Hosseinzadeh, Yi Sui, Brendan Leigh Ross, Valentin "
+    "Villecroze, Zhaoyan Liu, Anthony L. Caterini, J. Eric T. Taylor, Gabriel Loaiza-Ganem",
+    "Exposing Flaws of Generative Model Evaluation Metrics and Their Unfair Treatment of "
+    "Diffusion Models",
+    "NeurIPS",
+    2023,
+)
+DINOV2 = Paper(
+    "Maxime Oquab, others",
+    "DINOv2: Learning Robust Visual Features without Supervision",
+    "TMLR",
+    2024,
+)
+
+
+@cites(FD_DINOV2, DINOV2)
 class DINOv2(Vision):
     """Features (B, 1, 1024) of FD-DINOv2 (Stein et al. 2023): ViT-L/14's class token at 224 px.
 

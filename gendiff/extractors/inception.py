@@ -11,8 +11,17 @@ from torch import Tensor
 
 from gendiff.extractors.base import to_uint8
 from gendiff.extractors.weight_files import fitting, read_state
+from gendiff.papers import Paper, cites
+
+INCEPTION = Paper(
+    "Christian Szegedy, Vincent Vanhoucke, Sergey Ioffe, Jonathon Shlens, Zbigniew Wojna",
+    "Rethinking the Inception Architecture for Computer Vision",
+    "CVPR",
+    2016,
+)
 
 
+@cites(INCEPTION)
 class Inception:
     """Features (B, 1, 2048) of FID (Heusel et al. 2017), and logits (B, 1, 1008).
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from gendiff.methods.base import Batch
 from gendiff.methods.neighbours import Neighbours, NeighboursConfig
 from gendiff.methods.student import Distilled, DistilledConfig
+from gendiff.papers import CONSISTENCY, cites
 from gendiff.paths import Path, expand
 
 
@@ -29,6 +30,7 @@ class ConsistencyConfig(NeighboursConfig, DistilledConfig):
     sigma / alpha, heun_x0 Heun in alpha / sigma: it averages x0."""
 
 
+@cites(CONSISTENCY)
 class Consistency(Neighbours, Distilled):
     """Consistency distillation: any point of a trajectory jumps to its clean end."""
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gendiff.methods.base import Batch
 from gendiff.methods.neighbours import Neighbours, NeighboursConfig
+from gendiff.papers import CONSISTENCY, ICT, cites
 from gendiff.samplers.grid import GridKind
 
 
@@ -28,6 +29,7 @@ class ConsistencyTrainingConfig(NeighboursConfig):
     weight: Literal["uniform", "inverse_step"] = "inverse_step"
 
 
+@cites(CONSISTENCY, ICT)
 class ConsistencyTraining(Neighbours):
     """Consistency training (CT, iCT): a step of the flow is one along the data and their noise."""
 

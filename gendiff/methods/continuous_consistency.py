@@ -22,6 +22,7 @@ from gendiff.loss_weights import mean_square
 from gendiff.methods.base import Batch
 from gendiff.methods.neighbours import Jumping, check_normal
 from gendiff.methods.student import Distilled, DistilledConfig, StudentConfig
+from gendiff.papers import SCM, cites
 from gendiff.paths import Path, Trig, expand
 from gendiff.training_times import draw_times
 
@@ -45,6 +46,7 @@ class ContinuousConsistencyConfig(ContinuousConsistencyTrainingConfig, Distilled
     name: str = "continuous_consistency"
 
 
+@cites(SCM)
 class ContinuousConsistencyTraining(Jumping):
     """Continuous-time consistency training (sCT), without a teacher."""
 
@@ -95,6 +97,7 @@ class ContinuousConsistencyTraining(Jumping):
         return {"loss": mean_square(output - goal).mean(), "tangent": norm.mean()}
 
 
+@cites(SCM)
 class ContinuousConsistency(ContinuousConsistencyTraining, Distilled):
     """Continuous-time consistency distillation (sCD), along a teacher's probability flow."""
 

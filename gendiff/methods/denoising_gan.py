@@ -17,6 +17,7 @@ from gendiff.denoiser import Denoiser
 from gendiff.errors import check_count
 from gendiff.methods.adversarial import MOST_LATENT, Adversarial, AdversarialConfig
 from gendiff.methods.base import Batch
+from gendiff.papers import DDGAN, cites
 from gendiff.paths import Path, expand
 from gendiff.predictions import Kind, Prediction
 from gendiff.samplers import MOST_STEPS
@@ -49,6 +50,7 @@ class Generator(Denoiser):
         self.latent, self.direct = config.latent, config.direct
 
 
+@cites(DDGAN)
 class DenoisingGAN(Adversarial):
     """Denoising diffusion GAN: multimodal denoising in a few large steps."""
 

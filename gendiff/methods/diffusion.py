@@ -17,6 +17,7 @@ from torch import Tensor
 from gendiff.denoiser import Denoiser
 from gendiff.loss_weights import Loss, Weight, check_weight, output_weight, penalty
 from gendiff.methods.base import Batch, Method, MethodConfig
+from gendiff.papers import DDPM, SCORE_SDE, cites
 from gendiff.paths import Path
 from gendiff.training_times import MEANS, LossSecondMoment, TimesKind, draw_times
 
@@ -46,6 +47,7 @@ class DiffusionConfig(MethodConfig):
     is read: weights trained there begin as the same function here."""
 
 
+@cites(DDPM, SCORE_SDE)
 class Diffusion(Method):
     """Diffusion: regress the prediction at random times."""
 

@@ -21,6 +21,7 @@ from gendiff.methods.score_distillation import (
     ScoreDistillationConfig,
     distance,
 )
+from gendiff.papers import Paper, cites
 from gendiff.paths import expand
 
 
@@ -31,6 +32,23 @@ class DistributionMatchingConfig(ScoreDistillationConfig):
     """Batches of the fake score for each one of the student (DMD2, Section 4.2)."""
 
 
+DMD = Paper(
+    "Tianwei Yin, Michaël Gharbi, Richard Zhang, Eli Shechtman, Frédo Durand, William T. "
+    "Freeman, Taesung Park",
+    "One-step Diffusion with Distribution Matching Distillation",
+    "CVPR",
+    2024,
+)
+DMD2 = Paper(
+    "Tianwei Yin, Michaël Gharbi, Taesung Park, Richard Zhang, Eli Shechtman, Frédo Durand, "
+    "William T. Freeman",
+    "Improved Distribution Matching Distillation for Fast Image Synthesis",
+    "NeurIPS",
+    2024,
+)
+
+
+@cites(DMD, DMD2)
 class DistributionMatching(ScoreDistillation):
     """DMD2: samples move along the difference of the teacher's score and the fake one."""
 

@@ -20,6 +20,7 @@ from gendiff.loss_weights import pseudo_huber
 from gendiff.methods.base import Batch
 from gendiff.methods.neighbours import Jumping, check_normal
 from gendiff.methods.student import StudentConfig
+from gendiff.papers import Paper, cites
 from gendiff.paths import Path
 
 
@@ -42,6 +43,15 @@ class EasyConsistencyConfig(StudentConfig):
     """c of the pseudo-Huber distance sqrt(|error|^2 + c^2) - c; 0 for the norm."""
 
 
+ECT = Paper(
+    "Zhengyang Geng, Ashwini Pokle, William Luo, Justin Lin, J. Zico Kolter",
+    "Consistency Models Made Easy",
+    "ICLR",
+    2025,
+)
+
+
+@cites(ECT)
 class EasyConsistency(Jumping):
     """Easy consistency tuning (ECT): a diffusion model turned into a consistency model."""
 

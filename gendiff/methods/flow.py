@@ -20,6 +20,7 @@ from gendiff.denoiser import Denoiser
 from gendiff.loss_weights import Weight
 from gendiff.methods.base import Batch
 from gendiff.methods.diffusion import Diffusion, DiffusionConfig
+from gendiff.papers import FLOW_MATCHING, RECTIFIED_FLOW, cites
 from gendiff.paths import Path
 from gendiff.predictions import Kind
 from gendiff.seeding import sample_noise
@@ -49,6 +50,7 @@ class FlowConfig(DiffusionConfig):
         return self.coupling_size if self.coupling == "optimal" else 1
 
 
+@cites(FLOW_MATCHING, RECTIFIED_FLOW)
 class Flow(Diffusion):
     """Flow matching: regress the velocity on straight lines from data to noise."""
 

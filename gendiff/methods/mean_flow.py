@@ -19,6 +19,7 @@ from gendiff.denoiser import Condition, DenoiserLike, along
 from gendiff.guidance import guide, unlabelled
 from gendiff.methods.base import Batch, MethodConfig
 from gendiff.methods.flow_map import FlowMapMethod
+from gendiff.papers import MEAN_FLOW, cites
 from gendiff.paths import Path, expand
 from gendiff.predictions import Kind
 from gendiff.training_times import draw_times
@@ -53,6 +54,7 @@ class MeanFlowDistillationConfig(MeanFlowConfig):
     name: str = "mean_flow_distillation"
 
 
+@cites(MEAN_FLOW)
 class MeanFlow(FlowMapMethod):
     """Mean flow: one-step sampling from scratch, by the derivative of the mean velocity."""
 

@@ -20,6 +20,7 @@ from gendiff.errors import check_count
 from gendiff.guidance import guide
 from gendiff.methods.base import Batch
 from gendiff.methods.flow import Flow, FlowConfig
+from gendiff.papers import RECTIFIED_FLOW, cites
 from gendiff.paths import Path
 from gendiff.samplers import MOST_STEPS
 
@@ -35,6 +36,7 @@ class OnlineReflowConfig(FlowConfig):
     """Guidance weight of the teacher."""
 
 
+@cites(RECTIFIED_FLOW)
 class OnlineReflow(Flow):
     """Online reflow: rectified flow on pairs that a teacher makes batch by batch."""
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from gendiff.loss_weights import Loss, penalty
 from gendiff.methods.base import Batch
 from gendiff.methods.student import Student, StudentConfig
+from gendiff.papers import RECTIFIED_FLOW, Paper, cites
 from gendiff.paths import Path
 from gendiff.predictions import Kind
 from gendiff.sampling import Sampling
@@ -30,6 +31,15 @@ class PairDistillationConfig(StudentConfig):
     """Path that the student's network knows, as in flow."""
 
 
+KNOWLEDGE = Paper(
+    "Eric Luhman, Troy Luhman",
+    "Knowledge Distillation in Iterative Generative Models for Improved Sampling Speed",
+    "arXiv:2101.02388",
+    2021,
+)
+
+
+@cites(RECTIFIED_FLOW, KNOWLEDGE)
 class PairDistillation(Student):
     """Pair distillation: one step from each noise to where the teacher took it."""
 

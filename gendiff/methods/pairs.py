@@ -19,6 +19,7 @@ from gendiff.denoiser import Denoiser
 from gendiff.errors import UserError, check_count
 from gendiff.guidance import guide
 from gendiff.methods.base import Batch, Method, MethodConfig
+from gendiff.papers import RECTIFIED_FLOW, cites
 from gendiff.paths import Path
 from gendiff.samplers import MOST_STEPS
 from gendiff.sampling import ANY_DENOISER
@@ -42,6 +43,7 @@ class PairsConfig(MethodConfig):
     """Take each training image to its noise, instead of noise to an image."""
 
 
+@cites(RECTIFIED_FLOW)
 class Pairs(Method):
     """Stored pairs: a product stage that runs a frozen teacher and trains nothing."""
 

@@ -20,6 +20,7 @@ from gendiff.errors import check_count
 from gendiff.loss_weights import mean_square, x0_weight
 from gendiff.methods.base import Batch
 from gendiff.methods.student import Distilled, DistilledConfig
+from gendiff.papers import PROGRESSIVE, cites
 from gendiff.paths import Path, expand
 from gendiff.samplers import MOST_STEPS, time_grid
 from gendiff.sampling import Sampling
@@ -34,6 +35,7 @@ class ProgressiveConfig(DistilledConfig):
     """Weight of the squared x0 error: SNR, max(SNR, 1) or SNR + 1 (their Section 4)."""
 
 
+@cites(PROGRESSIVE)
 class Progressive(Distilled):
     """Progressive distillation: the student takes half the steps of its teacher."""
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gendiff.methods.base import Batch
 from gendiff.methods.flow import Flow, FlowConfig
+from gendiff.papers import RECTIFIED_FLOW, cites
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class ReflowConfig(FlowConfig):
     name: str = "reflow"
 
 
+@cites(RECTIFIED_FLOW)
 class Reflow(Flow):
     """Reflow: rectified flow on stored pairs, whose paths cross less and so run straighter."""
 

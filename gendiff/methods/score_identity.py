@@ -19,6 +19,7 @@ from gendiff.methods.score_distillation import (
     ScoreDistillationConfig,
     distance,
 )
+from gendiff.papers import Paper, cites
 from gendiff.paths import Path
 
 
@@ -29,6 +30,16 @@ class ScoreIdentityConfig(ScoreDistillationConfig):
     """Weight of the squared difference of the scores; 1.2 is the paper's best on CIFAR-10."""
 
 
+SID = Paper(
+    "Mingyuan Zhou, Huangjie Zheng, Zhendong Wang, Mingzhang Yin, Hai Huang",
+    "Score identity Distillation: Exponentially Fast Distillation of Pretrained Diffusion Models "
+    "for One-Step Generation",
+    "ICML",
+    2024,
+)
+
+
+@cites(SID)
 class ScoreIdentity(ScoreDistillation):
     """SiD: lower the Fisher divergence from the teacher, through both scores."""
 

@@ -20,6 +20,7 @@ from gendiff.errors import check_count
 from gendiff.loss_weights import mean_square
 from gendiff.methods.base import Batch, MethodConfig
 from gendiff.methods.flow_map import FlowMap, FlowMapMethod
+from gendiff.papers import Paper, cites
 from gendiff.paths import Path, expand
 from gendiff.predictions import Kind
 from gendiff.samplers import MOST_STEPS
@@ -40,6 +41,15 @@ class ShortcutConfig(MethodConfig):
     """Share of labels hidden in training, so that the model learns guidance."""
 
 
+SHORTCUT = Paper(
+    "Kevin Frans, Danijar Hafner, Sergey Levine, Pieter Abbeel",
+    "One Step Diffusion via Shortcut Models",
+    "ICLR",
+    2025,
+)
+
+
+@cites(SHORTCUT)
 class Shortcut(FlowMapMethod):
     """Shortcut models: steps of any length, 1, 1/2, 1/4, ... of the way, from scratch."""
 

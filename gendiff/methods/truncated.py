@@ -29,6 +29,7 @@ from gendiff.gaussianity import first_gaussian_time, some_rows
 from gendiff.loss_weights import mean_square
 from gendiff.methods.adversarial import MOST_LATENT, Adversarial, AdversarialConfig
 from gendiff.methods.base import Batch
+from gendiff.papers import Paper, cites
 from gendiff.paths import Path, expand
 from gendiff.samplers.steps import Noise
 from gendiff.training_times import at_share
@@ -57,6 +58,15 @@ class TruncatedPlusConfig(TruncatedConfig):
     """Size of z, for a generator with the condition ``z``; 0 for one that reads the noise as x."""
 
 
+TDPM = Paper(
+    "Huangjie Zheng, Pengcheng He, Weizhu Chen, Mingyuan Zhou",
+    "Truncated Diffusion Probabilistic Models and Diffusion-based Adversarial Auto-Encoders",
+    "ICLR",
+    2023,
+)
+
+
+@cites(TDPM)
 class Truncated(Adversarial):
     """Truncated diffusion (TDPM), its denoiser being the generator as well."""
 

@@ -6,8 +6,17 @@ import torch
 from torch import Tensor
 
 from gendiff.metrics.base import Known, SampleMetric
+from gendiff.papers import Paper, cites
+
+GAN_TEST = Paper(
+    "Konstantin Shmelkov, Cordelia Schmid, Karteek Alahari",
+    "How Good Is My GAN?",
+    "ECCV",
+    2018,
+)
 
 
+@cites(GAN_TEST)
 class ClassAccuracy(SampleMetric):
     """Streaming share of hits among the generated samples, in [0, 1].
 

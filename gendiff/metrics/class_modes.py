@@ -6,11 +6,13 @@ from torch import Tensor
 
 from gendiff.metrics.base import Known
 from gendiff.metrics.modes import ModeHistogram
+from gendiff.papers import PACGAN, UNROLLED, cites
 
 _ROWS = 1000
 """Samples decided on at a time, as their log-probabilities take memory."""
 
 
+@cites(UNROLLED, PACGAN)
 class ClassModes(ModeHistogram):
     """Modes, each a class, that generated samples cover, and how evenly.
 

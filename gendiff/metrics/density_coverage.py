@@ -7,8 +7,17 @@ from torch import Tensor
 
 from gendiff.metrics.base import FeatureMetric
 from gendiff.metrics.distances import blocks, kth_nearest
+from gendiff.papers import Paper, cites
+
+RELIABLE = Paper(
+    "Muhammad Ferjad Naeem, Seong Joon Oh, Youngjung Uh, Yunjey Choi, Jaejun Yoo",
+    "Reliable Fidelity and Diversity Metrics for Generative Models",
+    "ICML",
+    2020,
+)
 
 
+@cites(RELIABLE)
 class DensityCoverage(FeatureMetric):
     """How many real neighbourhoods a generated sample is in, and how many of them have any.
 

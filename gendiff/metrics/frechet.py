@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gendiff.metrics.base import Known, SampleMetric
+from gendiff.papers import FID, cites
 
 
 def frechet_distance(mu1: Tensor, cov1: Tensor, mu2: Tensor, cov2: Tensor) -> Tensor:
@@ -33,6 +34,7 @@ def frechet_distance(mu1: Tensor, cov1: Tensor, mu2: Tensor, cov2: Tensor) -> Te
     return distance.clamp(min=0)  # below 0 only by rounding
 
 
+@cites(FID)
 class FrechetDistance(SampleMetric):
     """Streaming `frechet_distance` between real and generated features.
 

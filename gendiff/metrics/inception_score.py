@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from gendiff.metrics.base import Known, SampleMetric
+from gendiff.papers import INCEPTION_SCORE, cites
 
 
+@cites(INCEPTION_SCORE)
 class InceptionScore(SampleMetric):
     """Streaming exp of the mean of KL(p(y|x) || p(y)) over the generated samples.
 

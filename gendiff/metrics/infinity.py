@@ -7,10 +7,20 @@ from torch import Tensor
 
 from gendiff.metrics.base import FeatureMetric, Known
 from gendiff.metrics.frechet import frechet_distance
+from gendiff.papers import Paper, cites
 
 _CUTS = (1, 2, 3, 4)  # into how many parts the samples are cut
 
 
+UNBIASED = Paper(
+    "Min Jin Chong, David Forsyth",
+    "Effectively Unbiased FID and Inception Score and Where to Find Them",
+    "CVPR",
+    2020,
+)
+
+
+@cites(UNBIASED)
 class FrechetInfinity(FeatureMetric):
     """Fréchet distance without its bias in the number of samples n.
 

@@ -4,10 +4,20 @@ import torch
 from torch import Tensor
 
 from gendiff.metrics.base import FeatureMetric
+from gendiff.papers import Paper, cites
 
 _ROWS = 1024  # rows of the kernel matrix held at a time
 
 
+KID = Paper(
+    "Mikołaj Bińkowski, Danica J. Sutherland, Michael Arbel, Arthur Gretton",
+    "Demystifying MMD GANs",
+    "ICLR",
+    2018,
+)
+
+
+@cites(KID)
 class KernelDistance(FeatureMetric):
     """Unbiased squared MMD of real and generated features with the kernel (x·y / F + 1)³.
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gendiff.metrics.base import Known, SampleMetric
+from gendiff.papers import PACGAN, VEEGAN, cites
 
 
 def nearest_mode(x: Tensor, means: Tensor, stds: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,6 +98,7 @@ class ModeHistogram(SampleMetric):
         return (counts >= self.least).sum().double()
 
 
+@cites(VEEGAN, PACGAN)
 class ModeCoverage(ModeHistogram):
     """Modes of a known mixture that generated points cover, how cleanly, and how evenly.
 

@@ -7,8 +7,17 @@ from torch import Tensor
 
 from gendiff.metrics.base import FeatureMetric
 from gendiff.metrics.distances import blocks, kth_nearest
+from gendiff.papers import Paper, cites
+
+PRECISION_RECALL = Paper(
+    "Tuomas Kynkäänniemi, Tero Karras, Samuli Laine, Jaakko Lehtinen, Timo Aila",
+    "Improved Precision and Recall Metric for Assessing Generative Models",
+    "NeurIPS",
+    2019,
+)
 
 
+@cites(PRECISION_RECALL)
 class PrecisionRecall(FeatureMetric):
     """How many generated samples look real, and how many real ones could have been generated.
 

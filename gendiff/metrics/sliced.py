@@ -6,10 +6,20 @@ import torch
 from torch import Tensor
 
 from gendiff.metrics.base import FeatureMetric, Known
+from gendiff.papers import Paper, cites
 
 _VALUES = 2**20  # projections held at a time, a few times 8 MB
 
 
+SLICED = Paper(
+    "Nicolas Bonneel, Julien Rabin, Gabriel Peyré, Hanspeter Pfister",
+    "Sliced and Radon Wasserstein Barycenters of Measures",
+    "Journal of Mathematical Imaging and Vision",
+    2015,
+)
+
+
+@cites(SLICED)
 class SlicedWasserstein(FeatureMetric):
     """`sliced_wasserstein2` of real and generated points along fixed random directions.
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from gendiff.errors import check_count
 from gendiff.networks import MOST_LAYERS
+from gendiff.papers import Paper, cites
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,15 @@ class ClassifierConfig:
     """Probability that a feature is dropped before the last layer."""
 
 
+ENSEMBLES = Paper(
+    "Balaji Lakshminarayanan, Alexander Pritzel, Charles Blundell",
+    "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles",
+    "NeurIPS",
+    2017,
+)
+
+
+@cites(ENSEMBLES)
 class Classifier(nn.Module):
     """Ensemble of independently initialised CNNs, run as one with grouped convolutions.
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from gendiff.networks.embeddings import ScalarEmbedding
 from gendiff.networks.equalized import EqualizedConv2d, EqualizedLinear, Mapping, leaky_relu
 from gendiff.networks.pyramid import blur, check_mapping, check_pyramid, widths
+from gendiff.papers import STYLEGAN2, cites
 
 TIME_FEATURES = 256
 """Size of the embedding of the noise level."""
@@ -83,6 +84,7 @@ def batch_deviation(x: Tensor) -> Tensor:
     return rows[:, None, None, None].expand(batch, 1, height, width)
 
 
+@cites(STYLEGAN2)
 class Discriminator(nn.Module):
     """StyleGAN2's residual discriminator, twice differentiable for R1 penalties.
 

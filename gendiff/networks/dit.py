@@ -21,6 +21,7 @@ from gendiff.networks import MOST_LAYERS
 from gendiff.networks.attention import differentiable
 from gendiff.networks.embeddings import TIME_SCALE, Conditioning, check_conditions
 from gendiff.networks.unet import zeroed
+from gendiff.papers import Paper, cites
 
 if TYPE_CHECKING:
     from gendiff.networks.uvit import UViTConfig
@@ -95,6 +96,15 @@ class DiTBlock(nn.Module):
         return tokens + gate2 * self.mlp(modulated(self.norm(tokens), shift2, scale2))
 
 
+DIT = Paper(
+    "William Peebles, Saining Xie",
+    "Scalable Diffusion Models with Transformers",
+    "ICCV",
+    2023,
+)
+
+
+@cites(DIT)
 class DiT(nn.Module):
     """Transformer on patches with adaLN-Zero and fixed sine-cosine positions.
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from gendiff.errors import check_count
 from gendiff.networks import MOST_LAYERS
 from gendiff.networks.embeddings import TIME_SCALE, Conditioning, check_conditions
+from gendiff.papers import Paper, cites
 
 WAVES = 128
 """Number of Fourier features."""
@@ -49,6 +50,16 @@ def fourier_features(inputs: int, frequency: float) -> nn.Linear:
     return waves
 
 
+FOURIER_FEATURES = Paper(
+    "Matthew Tancik, Pratul P. Srinivasan, Ben Mildenhall, Sara Fridovich-Keil, Nithin Raghavan, "
+    "Utkarsh Singhal, Ravi Ramamoorthi, Jonathan T. Barron, Ren Ng",
+    "Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains",
+    "NeurIPS",
+    2020,
+)
+
+
+@cites(FOURIER_FEATURES)
 class MLP(nn.Module):
     """Residual SiLU blocks, h + W2 silu(W1 silu(h) + P embedding), all with default init.
 

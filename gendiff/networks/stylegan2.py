@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from gendiff.networks.equalized import EqualizedLinear, Mapping, leaky_relu
 from gendiff.networks.pyramid import blur, check_mapping, check_pyramid, upsample, widths
+from gendiff.papers import STYLEGAN2, cites
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class ModulatedConv2d(nn.Module):
         return x + self.bias.to(x.dtype)[:, None, None]
 
 
+@cites(STYLEGAN2)
 class StyleGAN2(nn.Module):
     """StyleGAN2's generator: mapping network, modulated convolutions, sum of RGB images.
 

@@ -13,6 +13,7 @@ from gendiff.errors import check_count
 from gendiff.networks import MOST_LAYERS
 from gendiff.networks.attention import differentiable
 from gendiff.networks.embeddings import TIME_SCALE, Conditioning, check_conditions
+from gendiff.papers import DDPM, Paper, cites
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,15 @@ class Stage(nn.Module):
         return out
 
 
+GUIDED_DIFFUSION = Paper(
+    "Prafulla Dhariwal, Alex Nichol",
+    "Diffusion Models Beat GANs on Image Synthesis",
+    "NeurIPS",
+    2021,
+)
+
+
+@cites(DDPM, GUIDED_DIFFUSION)
 class UNet(nn.Module):
     """U-Net with adaptive group norm, self-attention and concatenated long skips.
 

@@ -16,6 +16,7 @@ from gendiff.networks.dit import (
     unpatched,
 )
 from gendiff.networks.embeddings import TIME_SCALE, Conditioning
+from gendiff.papers import Paper, cites
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,15 @@ class ConditionTokens(Conditioning):
         return torch.stack(self.each(noise_level, cond), dim=1)
 
 
+UVIT = Paper(
+    "Fan Bao, Shen Nie, Kaiwen Xue, Yue Cao, Chongxuan Li, Hang Su, Jun Zhu",
+    "All Are Worth Words: A ViT Backbone for Diffusion Models",
+    "CVPR",
+    2023,
+)
+
+
+@cites(UVIT)
 class UViT(nn.Module):
     """Transformer on patches and conditions as tokens, with long skips and learned positions.
 

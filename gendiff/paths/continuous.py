@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gendiff.papers import FLOW_MATCHING, IDDPM, PROGRESSIVE, RECTIFIED_FLOW, SCM, SCORE_SDE, cites
 from gendiff.paths.base import Path
 
 
@@ -20,6 +21,7 @@ class VPConfig:
     """Noise rate at t = 1."""
 
 
+@cites(SCORE_SDE)
 class VP(Path):
     """Variance preserving with a linear noise rate, continuous in t (Song et al. 2021, Eq. 32)."""
 
@@ -57,6 +59,7 @@ class CosineConfig:
     name: str = "cosine"
 
 
+@cites(IDDPM, PROGRESSIVE)
 class Cosine(Path):
     """Variance preserving, alpha = cos(pi t / 2) (Salimans & Ho 2022, Section 2)."""
 
@@ -84,6 +87,7 @@ class LinearConfig:
     name: str = "linear"
 
 
+@cites(RECTIFIED_FLOW, FLOW_MATCHING)
 class Linear(Path):
     """Straight lines, x_t = (1 - t) x0 + t eps: rectified flow (Liu et al. 2023, t reversed)."""
 
@@ -112,6 +116,7 @@ class TrigConfig:
     """Standard deviation of the data; the noise has the same."""
 
 
+@cites(SCM)
 class Trig(Path):
     """A quarter turn, x_t = cos(t) x0 + sin(t) z with z ~ N(0, sigma_data^2) (Lu & Song 2025).
 

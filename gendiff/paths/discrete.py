@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from gendiff.papers import DDPM, IDDPM, cites
 from gendiff.paths.base import Path
 
 MAX_STEPS = 1_000_000
@@ -99,6 +100,7 @@ class DiscreteLinearConfig:
     """Length T of the chain."""
 
 
+@cites(DDPM)
 class DiscreteLinear(DiscreteVP):
     """The chain of DDPM: betas from 1e-4 to 0.02 at T = 1000, scaled by 1000 / T (Ho 2020)."""
 
@@ -116,6 +118,7 @@ class DiscreteCosineConfig(DiscreteLinearConfig):
     name: str = "discrete_cosine"
 
 
+@cites(IDDPM)
 class DiscreteCosine(DiscreteVP):
     """The chain of improved DDPM: squared cosine, offset 0.008 (Nichol & Dhariwal 2021, Eq. 17)."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gendiff.papers import EDM_PAPER, SCORE_SDE, cites
 from gendiff.paths.base import Path
 
 
@@ -20,6 +21,7 @@ class VEConfig:
     """Noise level at which sampling starts, in units of the data."""
 
 
+@cites(SCORE_SDE)
 class VE(Path):
     """Variance exploding, noise levels spaced geometrically (Song et al. 2021, Appendix C).
 
@@ -69,6 +71,7 @@ class EDMConfig(VEConfig):
     sigma_max: float = 80.0
 
 
+@cites(EDM_PAPER)
 class EDM(VE):
     """EDM's range of noise levels, drawn log-normally and sampled with rho = 7 (Karras 2022)."""
 

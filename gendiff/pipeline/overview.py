@@ -60,7 +60,9 @@ def read_overview(run_folder: Path) -> RunView:
     order = in_tree_order({n: parents[n] for n in sorted(parents, key=lambda n: n in used)})
     entries, floors = measured([found[name] for name in order])
     stages = [found[n].view(found, [w for w in wrong if w.startswith(f"{n}: ")]) for n in order]
-    return RunView(run_folder.resolve().name, stages, entries, floors, papers_of(found))
+    return RunView(
+        run_folder.resolve().name, stages, entries, floors, cited(found[n] for n in order)
+    )
 
 
 def is_stage(folder: Path) -> bool:
@@ -121,7 +123,10 @@ def numbers(entry: Any) -> Entry:
     return {str(k): v for k, v in plain.items() if abs(v) < 1e15 and math.isfinite(v)}
 
 
-def papers_of(stages: dict[str, Found]) -> list[Any]:
-    """The papers of all stages' methods, each once."""
-    found: dict[str, Any] = {}
-    return [*found.values()]
+def cited(stages: Iterable[Found]) -> list[tuple[Paper, list[str]]]:
+    """The papers that the stages use, oldest first, each with the stages that do."""
+    users: dict[Paper, list[str]] = {}
+    for stage in stages:
+        for paper in papers_of(stage.run) if stage.run else ():
+            users.setdefault(paper, []).append(stage.name)
+    return sorted(users.items(), key=lambda item: (item[0].year, item[0].key))

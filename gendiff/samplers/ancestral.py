@@ -7,9 +7,11 @@ from typing import Literal
 from torch import Tensor
 
 from gendiff.denoiser import Condition, DenoiserLike, x0_at
+from gendiff.papers import DDPM, cites
 from gendiff.samplers.steps import Noise, fresh_noise, numbers, on_cpu
 
 
+@cites(DDPM)
 def ancestral(
     denoiser: DenoiserLike,
     x: Tensor,

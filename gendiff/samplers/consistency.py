@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from gendiff.denoiser import Condition, DenoiserLike, combine, x0_at
+from gendiff.papers import CONSISTENCY, cites
 from gendiff.samplers.steps import Noise, fresh_noise, numbers, on_cpu
 
 
+@cites(CONSISTENCY)
 def consistency(
     denoiser: DenoiserLike,
     x: Tensor,

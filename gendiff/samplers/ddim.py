@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from gendiff.denoiser import Condition, DenoiserLike, x0_at
+from gendiff.papers import DDIM, cites
 from gendiff.samplers.steps import Noise, fresh_noise, numbers, on_cpu
 
 
+@cites(DDIM)
 def ddim(
     denoiser: DenoiserLike,
     x: Tensor,

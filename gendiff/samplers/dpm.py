@@ -7,10 +7,19 @@ import math
 from torch import Tensor
 
 from gendiff.denoiser import Condition, DenoiserLike, combine, x0_at
+from gendiff.papers import Paper, cites
 from gendiff.samplers.exponential import Places, multistep, singlestep
 from gendiff.samplers.steps import Noise, continuous, fresh_noise, on_cpu
 
+DPM_SOLVER = Paper(
+    "Cheng Lu, Yuhao Zhou, Fan Bao, Jianfei Chen, Chongxuan Li, Jun Zhu",
+    "DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling in Around 10 Steps",
+    "NeurIPS",
+    2022,
+)
 
+
+@cites(DPM_SOLVER)
 @continuous
 def dpm_solver(
     denoiser: DenoiserLike,
@@ -41,6 +50,15 @@ def dpm_solver(
     return singlestep(denoiser, x, times, cond, [order] * (len(times) - 1), "eps")
 
 
+DPM_SOLVER_PP = Paper(
+    "Cheng Lu, Yuhao Zhou, Fan Bao, Jianfei Chen, Chongxuan Li, Jun Zhu",
+    "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models",
+    "arXiv:2211.01095",
+    2022,
+)
+
+
+@cites(DPM_SOLVER_PP)
 @continuous
 def dpmpp_2s(
     denoiser: DenoiserLike,
@@ -59,6 +77,7 @@ def dpmpp_2s(
     return singlestep(denoiser, x, times, cond, [2] * (len(times) - 1), "x0")
 
 
+@cites(DPM_SOLVER_PP)
 def dpmpp_2m(
     denoiser: DenoiserLike,
     x: Tensor,
@@ -75,6 +94,7 @@ def dpmpp_2m(
     return multistep(denoiser, x, on_cpu(times), cond, 2, "x0")
 
 
+@cites(DPM_SOLVER_PP)
 def dpmpp_2m_sde(
     denoiser: DenoiserLike,
     x: Tensor,

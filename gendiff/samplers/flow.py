@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gendiff.denoiser import Condition, DenoiserLike, combine, x0_at
+from gendiff.papers import EDM_PAPER, cites
 from gendiff.paths import Path
 from gendiff.samplers.steps import (
     Noise,
@@ -58,6 +59,7 @@ def _raised(path: Path, times: Tensor, churn: float, churn_min: float, churn_max
     return torch.where(inside, raised, times)
 
 
+@cites(EDM_PAPER)
 @continuous
 def heun(
     denoiser: DenoiserLike,

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from gendiff.denoiser import Condition, DenoiserLike, combine
+from gendiff.papers import MEAN_FLOW, cites
 from gendiff.samplers.steps import Noise, continuous, on_cpu
 
 
+@cites(MEAN_FLOW)
 @continuous
 def flow_map(
     denoiser: DenoiserLike,

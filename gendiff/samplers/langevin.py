@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gendiff.denoiser import Condition, DenoiserLike, x0_at
+from gendiff.papers import SCORE_SDE, cites
 from gendiff.paths import Path
 from gendiff.samplers.steps import Noise, fresh_noise, numbers, on_cpu
 
@@ -61,6 +62,7 @@ def langevin(
     return predict(len(times) - 2, x, cond)
 
 
+@cites(SCORE_SDE)
 def predictor_corrector(
     denoiser: DenoiserLike,
     x: Tensor,

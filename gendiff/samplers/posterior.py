@@ -7,9 +7,11 @@ from typing import Any
 from torch import Tensor
 
 from gendiff.denoiser import Condition, x0_at
+from gendiff.papers import DDGAN, cites
 from gendiff.samplers.steps import Noise, fresh_noise, numbers, on_cpu
 
 
+@cites(DDGAN)
 def posterior(
     generator: Any,
     x: Tensor,

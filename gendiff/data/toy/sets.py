@@ -15,6 +15,7 @@ from torch import Tensor
 from gendiff.data.base import MOST_ROWS, DataConfig, Rows
 from gendiff.data.toy.mixture import GaussianMixture
 from gendiff.errors import check_count
+from gendiff.papers import VEEGAN, cites
 from gendiff.seeding import key
 
 
@@ -134,6 +135,7 @@ class Gaussians25Config(ToyConfig):
             raise ValueError(f"scale: {self.scale} must be positive and finite")
 
 
+@cites(VEEGAN)
 class Gaussians25:
     """A 5 by 5 grid of narrow Gaussians, labelled by component; its density is known.
 

@@ -1,0 +1,108 @@
+"""What a run cites: its parts, the choices of its keys, and nothing else."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from gendiff import citations, registry
+from gendiff.citations import papers_of
+from gendiff.cli import main
+from gendiff.papers import Paper
+from gendiff.pipeline.stages import load_pipeline
+
+KINDS = ("methods", "networks", "paths", "samplers", "data", "metrics", "extractors")
+THINGS = [registry.lookup(kind, name) for kind in KINDS for name in registry.names(kind)]
+ALL = {
+    *(
+        p
+        for k in KINDS
+        for n in registry.names(k)
+        for p in getattr(registry.lookup(k, n), "papers", ())
+    ),
+    *citations.KEYS.values(),
+    *citations.WEIGHTS.values(),
+}
+
+
+def keys(config, *words):
+    (stage, *_) = reversed(load_pipeline(config, list(words)).stages.values())
+    return {paper.key for paper in papers_of(stage.run)}
+
+
+def test_no_two_papers_share_a_key_and_none_is_written_twice():
+    assert len({paper.key for paper in ALL}) == len({paper.title for paper in ALL}) == len(ALL)
+
+
+@pytest.mark.parametrize(
+    "paper", sorted(ALL, key=lambda paper: paper.key), ids=lambda paper: paper.key
+)
+def test_an_entry_is_whole(paper):
+    first = paper.bibtex.split("\n")[0]
+    assert paper.bibtex.count("{") == paper.bibtex.count("}")
+    assert re.fullmatch(r"@(inproceedings|article|misc)\{[a-z]+(19|20)\d\d[a-z0-9]+,", first)
+    assert all(name.strip() == name and name for name in paper.names)
+
+
+def test_every_method_that_learns_to_sample_has_a_source():
+    methods = {name: registry.lookup("methods", name) for name in registry.names("methods")}
+    assert not [n for n, cls in methods.items() if cls.samplers and not cls.papers]
+
+
+@pytest.mark.parametrize(
+    ("config", "words", "there", "absent"),
+    [
+        ("mixture_diffusion", [], {"ho2020denoising"}, {"lipman2023flow", "ho2021classifierfree"}),
+        (
+            "mixture_diffusion",
+            ["evaluation.samplers=[dpmpp_2m@log_snr]"],
+            {"lu2022dpmsolverpp"},
+            {"lu2022dpmsolver"},
+        ),
+        ("mixture_flow", [], {"lipman2023flow"}, {"ho2020denoising", "tong2024improving"}),
+        ("mixture_flow", ["method.coupling=optimal"], {"tong2024improving"}, set()),
+        ("digits_diffusion", [], {"ho2021classifierfree", "naeem2020reliable"}, {"lin2018pacgan"}),
+        ("digits_diffusion", ["method.label_dropout=0"], set(), {"ho2021classifierfree"}),
+        (
+            "gaussians25_denoising_gan",
+            [],
+            {"xiao2022tackling", "goodfellow2014generative"},
+            {"lim2017geometric"},
+        ),
+        (
+            "gaussians25_denoising_gan",
+            ["method.objective=hinge"],
+            {"lim2017geometric"},
+            {"goodfellow2014generative"},
+        ),
+    ],
+)
+def test_a_run_cites_what_it_uses(config, words, there, absent):
+    cited = keys(config, *words)
+    assert there <= cited
+    assert not absent & cited
+
+
+def test_a_plain_student_has_no_game():
+    assert "goodfellow2014generative" not in keys("digits_fewstep")
+
+
+def test_the_command_names_each_paper_once_with_its_stages(capsys):
+    assert main(["cite", "digits_fewstep"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = next(i for i, line in enumerate(lines) if "Progressive Distillation for" in line)
+    users = "teacher, halve-8, halve-4, halve-2, halve-1, consistency"
+    assert lines[at + 1].strip() == users
+    assert len(lines[::2]) == len(set(lines[::2]))
+    assert main(["cite", "digits_fewstep", "--bibtex"]) == 0
+    assert capsys.readouterr().out.count("@") == len(lines) // 2
+
+
+def test_a_line_and_an_entry():
+    paper = Paper("Ada B. Löve, Cy d'Or, others", "On the GAN++: What Is It?", "TMLR", 2020)
+    assert paper.key == "love2020ganpp"
+    assert paper.text == "Ada B. Löve et al. On the GAN++: What Is It? TMLR, 2020."
+    assert "author = {Ada B. Löve and Cy d'Or and others}" in paper.bibtex
+    assert paper.bibtex.startswith("@article{")
+    assert "{GAN}++" in paper.bibtex
