@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gendiff.build import check_done, check_file, read_run
+from gendiff.build import check_done, check_file
+from gendiff.config import compose
 from gendiff.errors import UserError
 from gendiff.lineage import Node, read_node, roles_of, short
 from gendiff.pipeline.fingerprint import differences, flatten
@@ -70,7 +71,7 @@ class Found:
     def _read_config(self) -> None:
         self.raw = read_yaml(self.folder / "config.yaml")
         try:
-            self.run = read_run(self.folder)
+            self.run = compose(self.raw, "config.yaml")
         except UserError as error:  # of another version, say; nothing is known to be damaged
             self.why.append(self.within(error))
 

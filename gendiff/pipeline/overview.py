@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from gendiff.citations import papers_of
 from gendiff.errors import UserError
 from gendiff.lineage import problems
+from gendiff.papers import Paper
 from gendiff.pipeline.findings import Found
 from gendiff.pipeline.quality import Floors, shown_entries
 from gendiff.report.figures import Entry
@@ -59,10 +62,9 @@ def read_overview(run_folder: Path) -> RunView:
     used = {parent for several in parents.values() for parent in several}
     order = in_tree_order({n: parents[n] for n in sorted(parents, key=lambda n: n in used)})
     entries, floors = measured([found[name] for name in order])
+    papers = cited(found[name] for name in order)
     stages = [found[n].view(found, [w for w in wrong if w.startswith(f"{n}: ")]) for n in order]
-    return RunView(
-        run_folder.resolve().name, stages, entries, floors, cited(found[n] for n in order)
-    )
+    return RunView(run_folder.resolve().name, stages, entries, floors, papers)
 
 
 def is_stage(folder: Path) -> bool:

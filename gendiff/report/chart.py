@@ -13,12 +13,14 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 34  # of the axes, px
 _LEGEND = 15  # height of a line of the legend, px
 POINTS = 200
 """Most of a curve; of longer ones, means of neighbours."""
+SPREAD = 4
+"""How many times the least value the largest is on a logarithmic scale."""
 COLOURS = 6
 """Of lines, classes ``line-0`` and so on of the page's style."""
 
 
 def draw_chart(curves: Mapping[str, Curve], label: str, ordered: bool = False) -> str:
-    """Lines over steps as SVG, on a logarithmic scale where all values are positive.
+    """Lines over steps as SVG, on a logarithmic scale where values are positive and far apart.
 
     Args:
         curves: name -> (step, value), of which each has one or more, all finite.
@@ -29,9 +31,10 @@ def draw_chart(curves: Mapping[str, Curve], label: str, ordered: bool = False) -
     legend = _LEGEND * math.ceil(len(curves) / 3) if len(curves) > 1 else 0
     top, bottom = _TOP + legend, _HEIGHT + legend - _BOTTOM
     root = picture(_WIDTH, _HEIGHT + legend, label)
-    log = min(value for _, value in points) > 0
+    least, most = (pick(value for _, value in points) for pick in (min, max))
+    log = least > 0 and most > SPREAD * least
     scale = math.log10 if log else float
-    low, high = (pick(scale(value) for _, value in points) for pick in (min, max))
+    low, high = scale(least), scale(most)
     room = max(0.05 * (high - low), 0.02 if log else 0.02 * max(abs(low), abs(high), 1e-12))
     low, high = low - room, high + room
     start, end = (pick(step for step, _ in points) for pick in (min, max))

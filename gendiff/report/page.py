@@ -6,7 +6,7 @@ All that a run folder says is text to it: the template escapes it, and pictures 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,8 @@ from gendiff.report.views import Curve, RunView, StageView
 
 _LEVEL = re.compile(r"(?:[\w-]+/)?loss/level-\d+")
 _PICTURE = re.compile(r"(.+?)-(\d{1,6})(?:-(.*))?")
+MOST = 12
+"""Lines of a chart."""
 _LONG = 20_000
 """Characters of a stage's config that are shown."""
 
@@ -33,6 +35,13 @@ class Quality(NamedTuple):
     curve: str
     front: str
     tables: list[PageTable]
+
+
+class Chart(NamedTuple):
+    """A stage's curves of one kind."""
+
+    title: str
+    drawing: str
 
 
 class Sample(NamedTuple):
@@ -53,6 +62,7 @@ def render(run: RunView) -> str:
     env = Environment(loader=shelf, trim_blocks=True, lstrip_blocks=True, **settings)
     env.filters |= {"number": number, "duration": duration, "cut": cut, "drawn": Markup}
     samples, left_out = grids(run.stages)
+    drawn = {stage.name: charts(stage) for stage in run.stages}
     return env.get_template("page.html").render(
         run=run,
         style=Markup((Path(__file__).parent / "page.css").read_text()),
@@ -60,7 +70,7 @@ def render(run: RunView) -> str:
         quality=qualities(run),
         samples=samples,
         left_out=left_out,
-        charts={stage.name: charts(stage) for stage in run.stages if stage.curves},
+        charts={name: found for name, found in drawn.items() if found},
         long=_LONG,
     )
 
@@ -105,21 +115,25 @@ def steps_of(picture: Path) -> int:
     return int(match[2]) if match else 0
 
 
-def charts(stage: StageView) -> list[str]:
-    """Losses, losses by noise level, and what was watched."""
-    levels = {name: curve for name, curve in stage.curves.items() if _LEVEL.fullmatch(name)}
-    kinds: dict[str, Mapping[str, Curve]] = {
-        "loss": {n: c for n, c in stage.curves.items() if n.rpartition("/")[2] == "loss"},
-        "loss by noise level, 1 the least": {n.rpartition("/")[2]: c for n, c in levels.items()},
-        "watched samples": {
-            n.removeprefix("watch/"): c for n, c in stage.curves.items() if n.startswith("watch/")
-        },
-    }
-    return [
-        draw_chart(dict(list(curves.items())[:12]), f"{stage.name}: {words}.", "noise" in words)
-        for words, curves in kinds.items()
-        if curves
-    ]
+def charts(stage: StageView) -> list[Chart]:
+    """Losses, losses by noise level, and what was watched, as far as they were logged."""
+    kinds: dict[str, dict[str, Curve]] = {"Loss": {}, "By noise level": {}, "Watched": {}}
+    for name, curve in stage.curves.items():
+        last = name.rpartition("/")[2]
+        if _LEVEL.fullmatch(name):
+            kinds["By noise level"][last] = curve
+        elif name.startswith("watch/"):
+            kinds["Watched"][last.replace("_", " ")] = curve
+        elif last == "loss":
+            kinds["Loss"][name] = curve
+    found = []
+    for title, curves in kinds.items():
+        levels = title == "By noise level"
+        shown = dict((sorted(curves.items()) if levels else [*curves.items()])[:MOST])
+        if shown:
+            drawing = draw_chart(shown, f"{stage.name}: {title}.", ordered=levels)
+            found.append(Chart(title, drawing))
+    return found
 
 
 def number(value: float | None) -> str:

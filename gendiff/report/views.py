@@ -75,8 +75,8 @@ class RunView:
     """Points as `draw_curve` takes them."""
     floors: dict[str, Entry] = field(default_factory=dict)
     """What real data reach, by reference."""
-    papers: list[Any] = field(default_factory=list)
-    """With key, text and bibtex."""
+    papers: list[tuple[Any, list[str]]] = field(default_factory=list)
+    """Papers, with key, text and bibtex, and the stages that use each."""
 
     def environments(self) -> Iterator[tuple[dict[str, str], list[str]]]:
         """Each environment with the stages that began in it."""
