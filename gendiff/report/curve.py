@@ -21,6 +21,7 @@ from gendiff.storage import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _SHARES = ("precision", "recall", "class_accuracy")
 _WIDTH, _MAIN, _SMALL = 8.5, 3.9, 1.35  # of the picture, of its upper and lower panels, in
@@ -51,14 +52,27 @@ def draw_curve(entries: list[Entry], path: Path, floor: Entry | None = None) -> 
             references, or the path ends otherwise.
         UserError: the file cannot be written.
     """
+    write_curve(make_curve(entries, floor), path)
+
+
+def write_curve(figure: Figure, path: Path) -> None:
+    """Write a figure of `make_curve` as `draw_curve` does."""
     if path.suffix not in (".png", ".svg"):
         raise ValueError(f"{path}: curves are drawn as .png or as .svg")
-    write_atomic(path, lambda file: save_curve(entries, file, floor, path.suffix[1:]))
+    write_atomic(path, lambda file: save_curve(figure, file, path.suffix[1:]))
 
 
-def save_curve(entries: list[Entry], file: IO[bytes], floor: Entry | None, kind: str) -> None:
-    """The picture of `draw_curve` into an open file, as ``png`` or ``svg``."""
+def save_curve(figure: Figure, file: IO[bytes], kind: str) -> None:
+    """Save a figure of `make_curve` to an open file, as ``png`` or ``svg``."""
     from matplotlib import rc_context
+
+    with rc_context(_SVG):
+        plain = {"Date": None} if kind == "svg" else None
+        figure.savefig(file, dpi=150, format=kind, metadata=plain)
+
+
+def make_curve(entries: list[Entry], floor: Entry | None = None) -> Figure:
+    """The figure that `draw_curve` writes."""
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
     from matplotlib.ticker import MaxNLocator
 
@@ -92,9 +106,7 @@ def save_curve(entries: list[Entry], file: IO[bytes], floor: Entry | None, kind:
     dress_distance(panels[main], [*entries, floor or {}], main)
     dress_nfe(panels[names[-1]], sorted({entry["nfe"] for entry in entries}))
     draw_legend(figure, panels, shared)
-    with rc_context(_SVG):
-        plain = {"Date": None} if kind == "svg" else None
-        figure.savefig(file, dpi=150, format=kind, metadata=plain)
+    return figure
 
 
 def _draw_family(

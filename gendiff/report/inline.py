@@ -6,7 +6,7 @@ import io
 import re
 from xml.etree import ElementTree
 
-from gendiff.report.curve import save_curve
+from gendiff.report.curve import make_curve, save_curve
 from gendiff.report.figures import Entry
 from gendiff.report.svg import legal, markup
 
@@ -31,7 +31,8 @@ def inline_curve(entries: list[Entry], floor: Entry | None, prefix: str, label: 
         label: what it shows, for those who do not see it.
     """
     file = io.BytesIO()
-    save_curve([{**entry, "model": plain(entry["model"])} for entry in entries], file, floor, "svg")
+    named = [{**entry, "model": plain(entry["model"])} for entry in entries]
+    save_curve(make_curve(named, floor), file, "svg")
     root = ElementTree.fromstring(file.getvalue())
     for parent in list(root.iter()):
         for child in list(parent):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 BUDGET = 3_500_000
 """Characters of all pictures of a page."""
-SIDES = (400, 280, 200, 140, 96)
+SIDES = (360, 280, 200, 140, 96)
 """Longest sides that are tried, px, the largest first."""
 MOST = 400
 """Pictures of a page; those beyond are left out before any is read."""
@@ -59,7 +59,7 @@ def thumbnail(path: Path, side: int) -> Thumbnail | None:
             image = found.convert("L" if found.mode in ("1", "L", "LA") else "RGB")
     except Exception:  # bytes of any kind end in errors of any kind
         return None
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    image.thumbnail((side, side), reducing_gap=1.5)
     file = io.BytesIO()
     image.save(file, format="PNG")
     text = base64.b64encode(file.getvalue()).decode()
