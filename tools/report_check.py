@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import fcntl
 import json
 import os
 import select
@@ -51,12 +52,18 @@ class Browser:
         self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         hear, self.to = os.pipe()
         self.back, say = os.pipe()
+        # above the two that Chromium listens on and answers by
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (hear, say)]
         words = [str(chromium()), *FLAGS, f"--user-data-dir={self.profile.name}", "about:blank"]
-        shell = ["sh", "-c", f'exec "$@" 3<&{hear} 4>&{say}', "sh", *words]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(shell, pass_fds=(hear, say), **quiet)
-        os.close(hear)
-        os.close(say)
+        self.process = subprocess.Popen(
+            words,
+            close_fds=False,
+            preexec_fn=lambda: [os.dup2(end, place) for place, end in enumerate(ends, 3)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for end in (hear, say, *ends):
+            os.close(end)
         self.left = b""
         self.session: str | None = None
         targets = self.ask("Target.getTargets")["targetInfos"]

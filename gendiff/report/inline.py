@@ -31,7 +31,8 @@ def inline_curve(entries: list[Entry], floor: Entry | None, prefix: str, label: 
         label: what it shows, for those who do not see it.
     """
     file = io.BytesIO()
-    named = [{**entry, "model": plain(entry["model"])} for entry in entries]
+    words = ("model", "sampler", "role")
+    named = [{k: plain(v) if k in words else v for k, v in entry.items()} for entry in entries]
     save_curve(make_curve(named, floor), file, "svg")
     root = ElementTree.fromstring(file.getvalue())
     for parent in list(root.iter()):

@@ -16,6 +16,7 @@ from gendiff.report.figures import by_reference, column, main_distance, pareto_f
 from gendiff.report.graph import draw_graph
 from gendiff.report.inline import inline_curve
 from gendiff.report.pictures import Thumbnail, thumbnails
+from gendiff.report.svg import legal
 from gendiff.report.table import PageTable, caption, page_tables
 from gendiff.report.views import Curve, RunView, StageView
 
@@ -59,6 +60,7 @@ def render(run: RunView) -> str:
 
     shelf = FileSystemLoader(Path(__file__).parent)
     settings: dict[str, Any] = {"undefined": StrictUndefined, "autoescape": True}
+    settings["finalize"] = lambda v: type(v)(legal(v)) if isinstance(v, str) else v
     env = Environment(loader=shelf, trim_blocks=True, lstrip_blocks=True, **settings)
     env.filters |= {"number": number, "duration": duration, "cut": cut, "drawn": Markup}
     samples, left_out = grids(run.stages)
@@ -149,8 +151,9 @@ def duration(seconds: float | None) -> str:
         return "not recorded"
     if seconds < 60:
         return f"{seconds:.1f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def cut(text: str, most: int = 160) -> str:

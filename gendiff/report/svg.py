@@ -35,7 +35,9 @@ def write(parent: Element, x: float, y: float, text: str, most: int = 0, **attri
 
 
 def legal(text: str) -> str:
-    """Text without the characters that XML cannot hold."""
+    """Text without control characters, which markup cannot hold and readers may obey."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
 
 
