@@ -140,7 +140,7 @@ class Found:
             gave={r: short(d) for r, d in roles_of(node.digests).items()} if node else {},
             steps=node.steps if node else 0,
             total=planned(run) if run else 0,
-            batch=run.data.batch_size if run and not products else 0,
+            batch=1 if products else run.data.batch_size if run else 0,
             config=self.text(),
             parent=parent,
             changes=changes,

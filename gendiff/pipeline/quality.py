@@ -31,7 +31,7 @@ from gendiff.model import load
 from gendiff.pipeline.stages import Pipeline, Stage
 from gendiff.progress import Reporter
 from gendiff.ranks import Ranks
-from gendiff.report.curve import make_curve, write_curve
+from gendiff.report.curve import draw_curve
 from gendiff.report.figures import main_distance
 from gendiff.report.table import markdown_table, show_table
 from gendiff.sections import RunConfig
@@ -182,8 +182,7 @@ def write_quality(
         if main_distance(mine) is None:
             continue
         mark = f"-{reference}" if len(floors) > 1 else ""
-        figure = make_curve(mine, floors.get(reference))
         for suffix in (".png", ".svg"):
             files.append(path.with_name(f"{path.name}{mark}{suffix}"))
-            write_curve(figure, files[-1])
+            draw_curve(mine, files[-1], floors.get(reference))
     return files

@@ -52,13 +52,9 @@ def draw_curve(entries: list[Entry], path: Path, floor: Entry | None = None) -> 
             references, or the path ends otherwise.
         UserError: the file cannot be written.
     """
-    write_curve(make_curve(entries, floor), path)
-
-
-def write_curve(figure: Figure, path: Path) -> None:
-    """Write a figure of `make_curve` as `draw_curve` does."""
     if path.suffix not in (".png", ".svg"):
         raise ValueError(f"{path}: curves are drawn as .png or as .svg")
+    figure = make_curve(entries, floor)
     write_atomic(path, lambda file: save_curve(figure, file, path.suffix[1:]))
 
 

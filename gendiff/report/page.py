@@ -24,6 +24,8 @@ _LEVEL = re.compile(r"(?:[\w-]+/)?loss/level-\d+")
 _PICTURE = re.compile(r"(.+?)-(\d{1,6})(?:-(.*))?")
 MOST = 12
 """Lines of a chart."""
+NAMED = 6
+"""Stages that are said by name."""
 _LONG = 20_000
 """Characters of a stage's config that are shown."""
 
@@ -62,7 +64,8 @@ def render(run: RunView) -> str:
     settings: dict[str, Any] = {"undefined": StrictUndefined, "autoescape": True}
     settings["finalize"] = lambda v: type(v)(legal(v)) if isinstance(v, str) else v
     env = Environment(loader=shelf, trim_blocks=True, lstrip_blocks=True, **settings)
-    env.filters |= {"number": number, "duration": duration, "cut": cut, "drawn": Markup}
+    words = {"number": number, "duration": duration, "cut": cut, "among": among}
+    env.filters |= {**words, "drawn": Markup}
     samples, left_out = grids(run.stages)
     drawn = {stage.name: charts(stage) for stage in run.stages}
     return env.get_template("page.html").render(
@@ -159,3 +162,10 @@ def duration(seconds: float | None) -> str:
 def cut(text: str, most: int = 160) -> str:
     """A text's beginning."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def among(names: Sequence[str], stages: Sequence[StageView]) -> str:
+    """Stages by name, or how many where they are all or too many to read."""
+    if len(names) == len(stages) > 1:
+        return "all stages"
+    return ", ".join(names) if len(names) <= NAMED else f"{len(names)} stages, {names[0]} first"

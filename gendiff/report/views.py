@@ -37,7 +37,7 @@ class StageView:
     total: int = 0
     """Steps it has taken and is to take."""
     batch: int = 0
-    """Rows of a step; 0 where the steps are rows themselves."""
+    """Rows of a step; 0 if unknown."""
     config: str = ""
     """Text of ``config.yaml``."""
     parent: str = ""
@@ -61,7 +61,7 @@ class StageView:
     @property
     def speed(self) -> float | None:
         """Rows a second in training."""
-        return self.steps * (self.batch or 1) / self.seconds if self.seconds else None
+        return self.steps * self.batch / self.seconds if self.seconds and self.batch else None
 
 
 @dataclass(frozen=True)
