@@ -14,7 +14,10 @@ from typing import Any
 from gendiff.errors import Interrupted, Lost, UserError, did_you_mean, printable
 from gendiff.signals import Stop
 
-COMMANDS = ("run", "status", "sample", "evaluate", "lineage", "cite", "list")
+COMMANDS = (
+    *("run", "status", "sample", "evaluate", "report", "lineage"),
+    *("cite", "list"),
+)
 """Each a file of ``gendiff.commands``."""
 
 

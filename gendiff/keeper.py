@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
@@ -13,6 +13,7 @@ from gendiff.checkpoint import Checkpoints
 from gendiff.errors import Interrupted, UserError
 from gendiff.evaluation.guard import Guard
 from gendiff.methods.base import Method
+from gendiff.methods.levels import level_means, level_sums
 from gendiff.methods.update import HELP, skipping
 from gendiff.progress import Task
 from gendiff.ranks import Ranks, Vote, for_all
@@ -42,11 +43,12 @@ class Keeper(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         saved = self.state["optimizers"] if self.state else []
+        self.before = seconds_of(self.state) if self.state else 0.0
         for optimizer, state in zip(trainer.optimizers, saved, strict=False):
             restore(optimizer, state)
         self.state = None  # its tensors are the optimizer's now
         self.told = int(pl_module.skipped[:, 1].sum())
-        self.saved = time.monotonic()
+        self.saved = self.begun = time.monotonic()
         self.stop.patient = True
         self.stop.take_back()  # Lightning's loop answers SIGTERM by leaving at once, with code 0
 
@@ -66,18 +68,30 @@ class Keeper(Callback):
             save = save and (last or not skipped)  # the weights may be why
             losses = self.ranks.together(lambda: finite(losses, pl_module, skipped, save))[0]
             self.task.loss = losses.get(next(iter(pl_module.losses)), self.task.loss)
-            logged = {**losses, **watched, **self.count_skipped(pl_module)}
+            levels = self.levels(pl_module)
+            logged = {**losses, **levels, **watched, **self.count_skipped(pl_module)}
             for tracker in self.trackers:
                 tracker.log(logged, done)
         self.task.update(done, self.run.data.batch_size, self.task.loss)
         if save:
             optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
             state = {"state": pl_module.state_dict(), "optimizers": optimizers}
-            state = {"batches_done": done, **gathered(state, keep=self.ranks.first)}
+            state = gathered(state, keep=self.ranks.first)
+            state = {"batches_done": done, "seconds": self.seconds(), **state}
             self.ranks.decide(lambda: self.checkpoints.save(state, done))
             self.saved = time.monotonic()
         if asked and not last:
             raise for_all(Interrupted, f"stopped at step {done} of {pl_module.max_steps}")
+
+    def seconds(self) -> float | None:
+        """That the steps done took, those of resumed runs as well; None if those are unknown."""
+        return None if self.before is None else self.before + time.monotonic() - self.begun
+
+    def levels(self, method: Method) -> dict[str, float]:
+        """Losses by noise level, over all ranks."""
+        role = f"{method.learning[0]}/" if len(method.learning) > 1 else ""
+        means = level_means(self.ranks.mean(level_sums(method)))
+        return {f"{role}loss/{level}": mean for level, mean in means.items()}
 
     def late(self) -> bool:
         """Whether the last checkpoint is older than it may be."""
@@ -92,6 +106,12 @@ class Keeper(Callback):
             each = ", ".join(f"{role} {count}" for role, count in counts.items() if count)
             self.task.reporter.say(f"  step {step}: updates skipped so far, not finite: {each}")
         return {"skipped": total} if total else {}
+
+
+def seconds_of(state: Mapping[str, Any]) -> float | None:
+    """What the steps of a checkpoint took; None where that is not recorded."""
+    seconds = state.get("seconds")
+    return seconds if isinstance(seconds, float) and math.isfinite(seconds) else None
 
 
 def finite(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import subprocess
+import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +27,7 @@ from gendiff.config import to_yaml
 from gendiff.data.base import DataModule
 from gendiff.errors import UserError
 from gendiff.evaluation.guard import Guard
-from gendiff.keeper import Keeper
+from gendiff.keeper import Keeper, seconds_of
 from gendiff.methods.base import Method
 from gendiff.products import make_product, open_product
 from gendiff.progress import Reporter
@@ -83,16 +84,18 @@ def train_stage(job: Job, reporter: Reporter, stop: Stop, title: str, ranks: Ran
     device = ranks.together(lambda: device_of(run, ranks.local))[ranks.rank]
     frozen = {r: load_role(job.init[r].folder, job.init[r].role) for r in run.method_class.frozen}
     frozen |= features_of(run)
-    method = build_method(run, job.name, frozen)
+    method, start = build_method(run, job.name, frozen), time.monotonic()
     if not sharded(run, ranks):  # their shares alone go there
         method.to(device)
     if method.products:
         ranks.decide(lambda: begin(job))
         digests = produce(method, job, reporter, title)
+        seconds = None if begun else time.monotonic() - start
     else:
-        fit(method, job, reporter, stop, title, ranks)
+        seconds = fit(method, job, reporter, stop, title, ranks)
         digests = save_networks(method, job.folder, ranks)
-    ranks.decide(lambda: finish(job, digests))
+    cost = cost_of(seconds, ranks, device)
+    ranks.decide(lambda: finish(job, digests, cost))
 
 
 def sharded(run: RunConfig, ranks: Ranks) -> bool:
@@ -109,7 +112,18 @@ def save_networks(method: Method, folder: Path, ranks: Ranks) -> dict[str, str]:
     return digests
 
 
-def finish(job: Job, digests: Mapping[str, str]) -> None:
+def cost_of(seconds: float | None, ranks: Ranks, device: torch.device) -> dict[str, Any]:
+    """Recorded, never compared: what the training took, and of what.
+
+    Args:
+        seconds: of the steps that led to the weights, over all resumes; None if unknown.
+    """
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    rounded = None if seconds is None else round(seconds, 3)
+    return {"seconds": rounded, "processes": ranks.world, "device": name}
+
+
+def finish(job: Job, digests: Mapping[str, str], cost: Mapping[str, Any]) -> None:
     """Write ``done.json``: the stage is finished."""
     config = sha256(job.folder / "config.yaml")  # it says what the weights mean
     write_json(
@@ -117,6 +131,7 @@ def finish(job: Job, digests: Mapping[str, str]) -> None:
         {
             "fingerprint": job.record["fingerprint"],
             "steps": planned(job.run),
+            **cost,
             "digests": {**digests, "config.yaml": config},
         },
     )
@@ -204,13 +219,17 @@ def batches_from(method: Method | type[Method], job: Job) -> Any:
     return open_product(source.folder, source.role, job.run)
 
 
-def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str, ranks: Ranks) -> None:
-    """Run Lightning's loop over the batches that are not done yet."""
+def fit(
+    method: Method, job: Job, reporter: Reporter, stop: Stop, title: str, ranks: Ranks
+) -> float | None:
+    """Run Lightning's loop over the batches that are not done yet; returns what all have taken, s,
+    if it is known.
+    """
     run, checkpoints = job.run, Checkpoints(job.folder)
     state = checkpoints.load(reporter.warn, ranks)
     if state is None:
         seed_roles(method, job.init)
-        fresh = {"batches_done": 0, "state": method.state_dict(), "optimizers": []}
+        fresh = {"batches_done": 0, "seconds": 0.0, "state": method.state_dict(), "optimizers": []}
         # begun only once something can be resumed: a kill before this line loses nothing
         ranks.decide(lambda: checkpoints.save(fresh, 0))
     else:
@@ -222,7 +241,7 @@ def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str, ra
         method.batches_done = state["batches_done"]
     ranks.decide(lambda: begin(job))
     if method.batches_done == method.max_steps:
-        return
+        return seconds_of(state) if state else None
     dataset = batches_from(method, job)
     device, say = device_of(run, ranks.local), reporter.say
     trackers: list[Tracker] = []
@@ -258,6 +277,7 @@ def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str, ra
             stop.patient = False
             for tracker in trackers:
                 tracker.close()
+        return keeper.seconds()
 
 
 def hush() -> None:

@@ -155,7 +155,7 @@ class Reference:
                 given labels are to the held-out half.
         """
         record = read_json(self.folder / "reference.json")
-        asked = " ".join([*names, *(["labelled"] if labelled else [])])
+        asked = floor_key(names, labelled)
         if asked not in record["floors"]:
             rows = self.held_out.joined(self.train)
             useful = [name for name in names if name not in UNFLOORED]
@@ -171,6 +171,11 @@ class Reference:
             record["floors"][asked] = {**means, **widths}
             write_json(self.folder / "reference.json", record)
         return dict(record["floors"][asked])
+
+
+def floor_key(names: Sequence[str], labelled: bool) -> str:
+    """What a floor is kept under."""
+    return " ".join([*names, *(["labelled"] if labelled else [])])
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -88,6 +88,9 @@ class Method(Declared, LightningModule):
         """Global batches trained on; with the state and optimizers, all there is to resume."""
         self.losses: dict[str, Tensor] = {}
         """Detached parts of the last losses, by ``role/part`` where there are several roles."""
+        self.seen: list[tuple[Tensor, Tensor]] = []
+        """Times and detached errors of the last loss's samples, (B,) each, if the method leaves
+        them: losses by noise level are made of these, where they are logged."""
         self.register_buffer("skipped", torch.zeros(len(self.learning), 2, dtype=torch.long))
 
         self.networks = nn.ModuleDict({r: n.requires_grad_(True) for r, n in networks.items()})
@@ -144,7 +147,7 @@ class Method(Declared, LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One global batch: each role whose turn it is, then the averages."""
         reseed(key(self.seed, self.stage, self.batches_done, self.global_rank), self.device)
-        self.losses = {}
+        self.losses, self.seen = {}, []
         for role in self.turns(self.batches_done):
             update(self, role, batch)
             self.after_update(role)

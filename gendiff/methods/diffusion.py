@@ -60,7 +60,6 @@ class Diffusion(Method):
         self.times: Any = self.config.times or self.path.training_times
         if self.times == "importance":
             self.importance = LossSecondMoment(self.path.steps or BINS)
-            self.seen: list[tuple[Tensor, Tensor]] = []
 
     @classmethod
     def check(cls, config: Any, path: Path) -> None:
@@ -94,10 +93,8 @@ class Diffusion(Method):
         reading, gamma = student.reading, config.min_snr_gamma
         weight = output_weight(config.weight, reading, path, t, gamma)
         error = penalty(config.loss, output - reading.target(x0, eps, t, path), weight)
-        if undo is not None:
-            self.seen.append((t, error.detach()))
-            error = error * undo
-        return {"loss": error.mean()}
+        self.seen.append((t, error.detach()))
+        return {"loss": (error if undo is None else error * undo).mean()}
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Losses are remembered once a batch: its parts are drawn alike, and a checkpoint, which
@@ -107,4 +104,3 @@ class Diffusion(Method):
         if self.times == "importance":
             t, losses = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
             self.importance.update(self.path, t, losses)
-            self.seen.clear()

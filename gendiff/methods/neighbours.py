@@ -198,6 +198,7 @@ class Neighbours(Jumping):
         distance = DISTANCES[config.distance](self.shown[0] - goal)
         if config.weight == "inverse_step":
             distance = distance * ict_weights(sigmas)[i - 1].to(distance)
+        self.seen.append((t, distance.detach()))
         return {"loss": distance.mean(), "intervals": torch.tensor(float(n))}
 
 

@@ -51,14 +51,18 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def differences(old: Any, new: Any, absent: str = "(default)") -> list[tuple[str, Any, Any]]:
+    """Dotted key, old and new value of all that differs, by key."""
+    before, after = flatten(old), flatten(new)
+    rows = [(k, before.get(k, absent), after.get(k, absent)) for k in sorted({*before, *after})]
+    return [(key, a, b) for key, a, b in rows if a != b]
+
+
 def changes(old: Any, new: Any) -> list[str]:
     """``key: old -> new`` for all that differs."""
-    before, after = flatten(old), flatten(new)
     lines = []
-    for key in sorted({*before, *after}):
-        a, b = before.get(key, "(default)"), after.get(key, "(default)")
-        if a != b:
-            long = key.endswith(("fingerprint", "digest"))
-            a, b = ((str(v)[:12] if long else v) for v in (a, b))
-            lines.append(f"{key}: {a} -> {b}")
+    for key, *values in differences(old, new):
+        long = key.endswith(("fingerprint", "digest"))
+        a, b = ((str(v)[:12] if long else v) for v in values)
+        lines.append(f"{key}: {a} -> {b}")
     return lines

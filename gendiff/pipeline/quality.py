@@ -21,7 +21,13 @@ from gendiff.evaluation.entries import (
     write_entries,
 )
 from gendiff.evaluation.points import Point
-from gendiff.evaluation.reference import Reference, describe, digest_of
+from gendiff.evaluation.reference import (
+    Reference,
+    describe,
+    digest_of,
+    floor_key,
+    read_record,
+)
 from gendiff.evaluation.stage import check_points, draws_of, evaluate_stage
 from gendiff.model import load
 from gendiff.pipeline.stages import Pipeline, Stage
@@ -142,11 +148,19 @@ class Floors:
             for digest, (run, run_folder, names) in self.asked.items()
         }
 
+    def kept(self) -> dict[str, dict[str, float]]:
+        """Those figures that were computed before, by reference."""
+        found = {}
+        for digest, (_, run_folder, names) in self.asked.items():
+            record = read_record(run_folder / f"reference-{digest}" / "reference.json")
+            asked = floor_key(sorted(names), digest in self.labelled)
+            found[digest] = record.get("floors", {}).get(asked, {})
+        return found
 
-def figures_of(stage: Stage, run_folder: Path) -> dict[Point, Entry]:
-    """The figures of a finished stage that are those of its present weights and protocol."""
-    folder = run_folder / stage.name
-    return Marks(folder, stage.run).current(read_entries(folder / "evaluation.json"))
+
+def current_entries(folder: Path, run: RunConfig) -> dict[Point, Entry]:
+    """A finished stage's figures, less those of other weights or against another reference."""
+    return Marks(folder, run).current(read_entries(folder / "evaluation.json"))
 
 
 def is_evaluated(stage: Stage, run_folder: Path) -> bool:
@@ -155,7 +169,8 @@ def is_evaluated(stage: Stage, run_folder: Path) -> bool:
         return (run_folder / stage.name / "evaluation.json").is_file()
     if not stage.run.method_class.samplers:
         return True
-    current, asked = figures_of(stage, run_folder), stage.run.evaluation.draws
+    folder, asked = run_folder / stage.name, stage.run.evaluation.draws
+    current = current_entries(folder, stage.run)
     return all(len(draws_of(current, point, asked)) >= asked for point in points_of(stage.run))
 
 
@@ -169,10 +184,8 @@ def write_summary(
         folder, run = run_folder / name, stage.run
         if not (run.method_class.samplers and (folder / "done.json").is_file()):
             continue
-        current = figures_of(stage, run_folder)
-        shown = [current[point] for point in points_of(run) if point in current]
-        entries += sorted(shown, key=lambda e: (e["role"], e["sampler"], e["guidance"], e["nfe"]))
-        if shown:
+        if shown := shown_entries(folder, run):
+            entries += shown
             wanted.need(run, run_folder)
     if entries:
         floors = wanted.computed()
@@ -180,6 +193,13 @@ def write_summary(
             show_table(entries, floors, reporter.console)
         files = write_quality(run_folder / "quality", pipeline.name, entries, floors)
         reporter.say("  ".join(map(str, files)))
+
+
+def shown_entries(folder: Path, run: RunConfig) -> list[Entry]:
+    """What a finished stage's ``evaluation`` asks for, as far as it is measured."""
+    current = current_entries(folder, run)
+    shown = [current[point] for point in points_of(run) if point in current]
+    return sorted(shown, key=lambda e: (e["role"], e["sampler"], e["guidance"], e["nfe"]))
 
 
 def write_quality(

@@ -9,6 +9,7 @@ from typing import Any
 from gendiff.checks import check_ranks
 from gendiff.errors import Interrupted, UserError, did_you_mean
 from gendiff.extractors import check_extractor, find_weights, keys_of
+from gendiff.pipeline.overview import write_report
 from gendiff.pipeline.plan import Step, inspect, make_plan, with_digests
 from gendiff.pipeline.quality import evaluate_after, write_summary
 from gendiff.pipeline.stages import Pipeline, Stage
@@ -76,6 +77,7 @@ def run_pipeline(
                 run_step(step, latest, title, reporter, stop, ranks)
     if not dry_run:
         ranks.decide(lambda: write_summary(pipeline, folder, reporter, show=not only))
+        ranks.decide(lambda: reporter.say(str(write_report(folder))))
 
 
 def batches_ahead(steps: list[Step]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from gendiff.report.axes import FLOOR, FRONT, draw_legend, dress_distance, dress_nfe
 from gendiff.report.families import families, is_own, looks
@@ -21,6 +21,7 @@ from gendiff.storage import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _SHARES = ("precision", "recall", "class_accuracy")
 _WIDTH, _MAIN, _SMALL = 8.5, 3.9, 1.35  # of the picture, of its upper and lower panels, in
@@ -51,14 +52,28 @@ def draw_curve(entries: list[Entry], path: Path, floor: Entry | None = None) -> 
             references, or the path ends otherwise.
         UserError: the file cannot be written.
     """
+    if path.suffix not in (".png", ".svg"):
+        raise ValueError(f"{path}: curves are drawn as .png or as .svg")
+    figure = make_curve(entries, floor)
+    write_atomic(path, lambda file: save_curve(figure, file, path.suffix[1:]))
+
+
+def save_curve(figure: Figure, file: IO[bytes], kind: str) -> None:
+    """Save a figure of `make_curve` to an open file, as ``png`` or ``svg``."""
     from matplotlib import rc_context
+
+    with rc_context(_SVG):
+        plain = {"Date": None} if kind == "svg" else None
+        figure.savefig(file, dpi=150, format=kind, metadata=plain)
+
+
+def make_curve(entries: list[Entry], floor: Entry | None = None) -> Figure:
+    """The figure that `draw_curve` writes."""
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
     from matplotlib.ticker import MaxNLocator
 
     if not entries:
         raise ValueError("there are no entries to draw")
-    if path.suffix not in (".png", ".svg"):
-        raise ValueError(f"{path}: curves are drawn as .png or as .svg")
     if len(by_reference(entries)) > 1:
         raise ValueError("entries against different references cannot be compared")
     main = main_distance(entries)
@@ -87,10 +102,7 @@ def draw_curve(entries: list[Entry], path: Path, floor: Entry | None = None) -> 
     dress_distance(panels[main], [*entries, floor or {}], main)
     dress_nfe(panels[names[-1]], sorted({entry["nfe"] for entry in entries}))
     draw_legend(figure, panels, shared)
-    with rc_context(_SVG):
-        plain = {"Date": None} if path.suffix == ".svg" else None
-        kind = path.suffix[1:]
-        write_atomic(path, lambda f: figure.savefig(f, dpi=150, format=kind, metadata=plain))
+    return figure
 
 
 def _draw_family(

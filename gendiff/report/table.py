@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from gendiff.report.figures import (
     OTHERS,
@@ -96,6 +96,30 @@ def markdown_table(title: str, entries: list[Entry], floors: Mapping[str, Entry]
             table = _rows(group, real, keys, figures, "**{}**")
             parts += [f"{level} {heading}", _markdown(table), _legend(figures)]
     return "\n\n".join(parts) + "\n"
+
+
+class PageTable(NamedTuple):
+    """A table as a page of HTML lays it out, all of it text."""
+
+    heading: str
+    head: list[str]
+    body: list[list[str]]
+    notes: list[str]
+    """What each figure is."""
+
+
+def page_tables(entries: list[Entry], floor: Entry | None) -> list[PageTable]:
+    """Tables of entries against one reference, with a star at those on the Pareto front."""
+    tables = []
+    for heading, figures in _tables(entries).items():
+        head, *body = _rows(entries, floor, _keys(entries), figures, "★ {}")
+        tables.append(PageTable(heading, head, body, _legend(figures).split("\n")))
+    return tables
+
+
+def caption(entries: list[Entry], reference: str, floor: Entry | None) -> str:
+    """How the figures of such tables were measured."""
+    return _caption(entries, reference, floor).replace("Bold:", "★:").replace("`", "")
 
 
 def _tables(entries: list[Entry]) -> dict[str, list[str]]:

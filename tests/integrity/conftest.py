@@ -11,12 +11,12 @@ from gendiff import storage
 from gendiff.checkpoint import Checkpoints
 from gendiff.data import filling, pairs
 from gendiff.errors import Interrupted
-from gendiff.pipeline import quality, stages
+from gendiff.pipeline import quality, runner, stages
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick():
-    """Shards of 16 rows; the stages file read once, no disk waited for, no curve drawn."""
+    """Shards of 16 rows; the stages file read once, no disk waited for, no curve or page drawn."""
     load, known = stages.load_pipeline, {}
 
     def load_once(target, words):
@@ -29,6 +29,7 @@ def _quick():
         patch.setattr(storage.os, "fsync", lambda handle: None)
         patch.setattr(stages, "load_pipeline", load_once)
         patch.setattr(quality, "draw_curve", lambda entries, path, floor: path.write_text("curve"))
+        patch.setattr(runner, "write_report", lambda folder: folder / "report.html")
         yield
 
 
