@@ -65,6 +65,8 @@ class Job:
     init: Mapping[str, Source]
     record: Mapping[str, Any]
     """What ``stage.json`` says of the stage: its fingerprint and parents."""
+    also: tuple[Tracker, ...] = ()
+    """Told of losses, besides what the run's ``logging`` asks for."""
 
 
 def train_stage(job: Job, reporter: Reporter, stop: Stop, title: str, ranks: Ranks) -> None:
@@ -220,6 +222,7 @@ def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str, ra
     trackers: list[Tracker] = []
     if ranks.first:
         trackers = make_trackers(job.folder, run, parents, method.batches_done, say)
+        trackers += job.also
     hush()
     with reporter.task(title, method.max_steps, method.batches_done) as task:
         guard = Guard(run, job.folder.parent, method, device, ranks, say)
