@@ -59,7 +59,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: empty, or not a mapping of keys to values.")
     plain = OmegaConf.to_container(value, resolve=False)
     assert isinstance(plain, dict)
-    return plain
+    return {**plain}  # type: ignore[dict-item]  # keys are words, or _plain says so
 
 
 def read_overrides(words: list[str]) -> dict[str, Any]:

@@ -60,6 +60,7 @@ ORDER = [
     "train",
     "pipeline",
     "launch",
+    "sweep",
     "commands",
     "cli",
     "__main__",

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gendiff.errors import UserError, did_you_mean
 from gendiff.pipeline.stages import Pipeline
 from gendiff.report.figures import OTHERS, QUALITY
-from gendiff.sweep.command import args_no_hyphens, fill, read_command
+from gendiff.sweep.command import ARGS, args_no_hyphens, fill, read_command
 from gendiff.sweep.hyperband import Hyperband, read_hyperband
 from gendiff.sweep.parameters import Parameter, read_parameters
 from gendiff.yaml_files import check_public, load_yaml
 
 METHODS = ("grid", "random", "bayes")
-KEYS = ("method", "metric", "parameters", "early_terminate", "command", "program", "name")
-KEYS += ("description", "project", "entity", "run_cap")
+KEYS = [
+    *("method", "metric", "parameters", "early_terminate", "command", "program", "run_cap"),
+    *("name", "description", "project", "entity"),
+]
 MATTERS = ("method", "parameters", "command", "program")
 """Keys that may not change while a sweep is under way."""
 
@@ -47,24 +49,29 @@ class Sweep:
     def args(self, values: dict[str, Any]) -> list[str]:
         """The words of a trial's parameters: those of nested ones as one mapping."""
         nested: dict[str, Any] = {}
-        top = {name: given for name, given in self.raw["parameters"].items()}
-        for name, value in values.items():
-            head = next(key for key in top if name == key or name.startswith(f"{key}."))
-            if name == head:
-                nested[name] = value
-                continue
-            inner = nested.setdefault(head, {})
-            given, rest = top[head]["parameters"], name[len(head) + 1 :]
-            while rest not in given or "parameters" in given[rest]:
-                step = next(key for key in given if rest.startswith(f"{key}."))
-                inner, given = inner.setdefault(step, {}), given[step]["parameters"]
-                rest = rest[len(step) + 1 :]
-            inner[rest] = value
+        for parameter in self.parameters:
+            *outer, last = parameter.path
+            inner = nested
+            for key in outer:
+                inner = inner.setdefault(key, {})
+            inner[last] = values[parameter.name]
         return args_no_hyphens(nested)
 
     def line(self, values: dict[str, Any]) -> list[str]:
         """A trial's command line, as W&B's agent issues it."""
         return fill(self.command, self.program, self.args(values))
+
+    def fixed(self) -> list[str]:
+        """The same without the parameters."""
+        return fill(self.command, self.program, [])
+
+    def within(self, folder: Path | None) -> Sweep:
+        """The sweep with a command that names its folder, so that all agents share it."""
+        if folder is None or "--dir" in self.command:
+            return self
+        place = self.command.index(ARGS)
+        command = [*self.command[:place], "--dir", str(folder), *self.command[place:]]
+        return replace(self, command=command)
 
 
 def read_sweep(path: Path) -> Sweep:

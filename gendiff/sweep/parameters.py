@@ -7,19 +7,30 @@ numbers and Bayesian search looks for the best of them, whatever the distributio
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
 from gendiff.errors import UserError, did_you_mean
 
-RANGES = {
-    "uniform": lambda a, b: (a, b, None, None),
-    "log_uniform": lambda a, b: (a, b, math.exp, None),
-    "log_uniform_values": lambda a, b: (math.log(a), math.log(b), math.exp, None),
-    "inv_log_uniform": lambda a, b: (a, b, lambda x: math.exp(-x), None),
-    "inv_log_uniform_values": lambda a, b: (math.log(a), math.log(b), math.exp, None),
+
+def _same(x: float) -> float:
+    return x
+
+
+def _inverse(x: float) -> float:
+    return math.exp(-x)
+
+
+RANGES: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {
+    "uniform": (_same, _same),
+    "log_uniform": (_same, math.exp),
+    "log_uniform_values": (math.log, math.exp),
+    "inv_log_uniform": (_same, _inverse),
+    "inv_log_uniform_values": (math.log, math.exp),
 }
+"""What is uniform between which bounds, and the value that it stands for."""
 NORMALS = ("normal", "log_normal")
 LISTS = ("constant", "categorical", "categorical_w_probabilities")
 KINDS = [*LISTS, "int_uniform", *RANGES, *NORMALS, "beta"]
@@ -31,8 +42,10 @@ KINDS += [
     "q_log_normal",
     "q_beta",
 ]
-KEYS = ("value", "values", "probabilities", "distribution", "min", "max", "mu", "sigma", "q", "a")
-KEYS += ("b", "parameters")
+KEYS = [
+    *("value", "values", "probabilities", "distribution", "parameters"),
+    *("min", "max", "mu", "sigma", "q", "a", "b"),
+]
 MOST = 1000
 """Values that a quantized range may have to be laid out as a grid."""
 
@@ -41,7 +54,8 @@ MOST = 1000
 class Parameter:
     """One key of a pipeline and what it may be."""
 
-    name: str
+    path: tuple[str, ...]
+    """Its key, after those of the parameters it is nested in."""
     kind: str
     """A distribution of W&B's."""
     values: tuple[Any, ...] = ()
@@ -52,6 +66,10 @@ class Parameter:
     mu: float = 0.0
     sigma: float = 1.0
     q: float = 1.0
+
+    @property
+    def name(self) -> str:
+        return ".".join(self.path)
 
     @property
     def listed(self) -> bool:
@@ -96,9 +114,9 @@ class Parameter:
 
     def _continuous(self, kind: str, u: float) -> float:
         if kind in RANGES:
-            low, high, out, _ = RANGES[kind](self.low, self.high)
-            value = low + u * (high - low)
-            return float(out(value) if out else value)
+            into, out = RANGES[kind]
+            low, high = into(self.low), into(self.high)
+            return out(low + u * (high - low))
         if kind == "beta":
             from scipy.stats import beta
 
@@ -107,7 +125,9 @@ class Parameter:
         return math.exp(value) if kind == "log_normal" else value
 
 
-def read_parameters(raw: Any, where: str = "parameters", prefix: str = "") -> list[Parameter]:
+def read_parameters(
+    raw: Any, where: str = "parameters", path: tuple[str, ...] = ()
+) -> list[Parameter]:
     """All parameters, those nested in others with dotted names.
 
     Raises:
@@ -125,13 +145,13 @@ def read_parameters(raw: Any, where: str = "parameters", prefix: str = "") -> li
             raise UserError(f"{here}.{odd}: unknown key.{did_you_mean(str(odd), KEYS)}")
         if "parameters" in given:
             inner = f"{here}.parameters"
-            found += read_parameters(given["parameters"], inner, f"{prefix}{name}.")
+            found += read_parameters(given["parameters"], inner, (*path, str(name)))
         else:
-            found.append(read_parameter(f"{prefix}{name}", given, here))
+            found.append(read_parameter((*path, str(name)), given, here))
     return found
 
 
-def read_parameter(name: str, given: dict[str, Any], where: str) -> Parameter:
+def read_parameter(path: tuple[str, ...], given: dict[str, Any], where: str) -> Parameter:
     """One parameter; what W&B takes for granted is filled in.
 
     Raises:
@@ -144,12 +164,14 @@ def read_parameter(name: str, given: dict[str, Any], where: str) -> Parameter:
         values = [given["value"]] if "value" in given else given.get("values")
         if not isinstance(values, list) or not values:
             raise UserError(f"{where}.values: must be a list of values.")
+        if any(isinstance(v, float) and not math.isfinite(v) for v in values):
+            raise UserError(f"{where}: a number that is not finite; write it as a word, 'inf'.")
         shares = given.get("probabilities") or []
         if shares and (
             len(shares) != len(values) or not math.isclose(sum(shares), 1, abs_tol=1e-6)
         ):
             raise UserError(f"{where}.probabilities: must be one a value, and sum to 1.")
-        return Parameter(name, kind, tuple(values), tuple(shares))
+        return Parameter(path, kind, tuple(values), tuple(shares))
     plain = kind.removeprefix("q_")
     numbers = {
         key: number(given, key, f"{where}.{key}") for key in ("min", "max", "mu", "sigma", "q")
@@ -170,7 +192,7 @@ def read_parameter(name: str, given: dict[str, Any], where: str) -> Parameter:
     sigma, q = (1.0 if n is None else n for n in (sigma, q))
     if sigma <= 0 or q <= 0:
         raise UserError(f"{where}: sigma and q must be above 0.")
-    return Parameter(name, kind, low=low, high=high, mu=mu, sigma=sigma, q=q)
+    return Parameter(path, kind, low=low, high=high, mu=mu, sigma=sigma, q=q)
 
 
 def implied(given: dict[str, Any], where: str) -> str:
@@ -188,6 +210,7 @@ def implied(given: dict[str, Any], where: str) -> str:
 def number(given: dict[str, Any], key: str, where: str) -> Any:
     """A number of a parameter, None where it is not given."""
     value = given.get(key)
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+    usual = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if value is None or usual:
         return value
     raise UserError(f"{where}: {value!r} must be a number.")
