@@ -14,7 +14,7 @@ from typing import Any
 from gendiff.errors import Interrupted, Lost, UserError, did_you_mean, printable
 from gendiff.signals import Stop
 
-COMMANDS = ("run", "status", "sweep", "sample", "evaluate", "list")
+COMMANDS = ("run", "status", "lineage", "sweep", "sample", "evaluate", "list")
 """Each a file of ``gendiff.commands``."""
 
 

@@ -217,11 +217,11 @@ def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str, ra
     ranks.decide(lambda: begin(job))
     if method.batches_done == method.max_steps:
         return
-    dataset, parents = batches_from(method, job), dict(job.record["init"])
+    dataset = batches_from(method, job)
     device, say = device_of(run, ranks.local), reporter.say
     trackers: list[Tracker] = []
     if ranks.first:
-        trackers = make_trackers(job.folder, run, parents, method.batches_done, say)
+        trackers = make_trackers(job.folder, run, method.batches_done, say)
         trackers += job.also
     hush()
     with reporter.task(title, method.max_steps, method.batches_done) as task:

@@ -51,10 +51,12 @@ ORDER = [
     "checkpoint",
     "build",
     "settle",
+    "wandb_files",
+    "lineage",
     "products",
     "model",
-    "tracking",
     "report",
+    "tracking",
     "evaluation",
     "keeper",
     "train",
@@ -98,6 +100,8 @@ ONLY = {
     "gaussianity": {"paths", "data"},
     "data": {"paths", "predictions", "denoiser", "seeding", "ranks", "errors", "storage"},
     "checkpoint": {"errors", "ranks", "storage", "weights"},
+    "wandb_files": {"errors"},
+    "lineage": {"build", "checkpoint", "data", "errors", "storage", "wandb_files"},
     "report": {"errors", "storage"},
 }
 """All that these may import of gendiff, besides their own package."""

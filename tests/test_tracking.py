@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from gendiff.sections import LoggingConfig
-from gendiff.tracking import CSVTracker, wandb_mode
+from gendiff.tracking.csv_file import CSVTracker
+from gendiff.tracking.wandb_run import wandb_mode
 
 
 def read(path):

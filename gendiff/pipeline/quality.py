@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from gendiff.report.figures import main_distance
 from gendiff.report.table import markdown_table, show_table
 from gendiff.sections import RunConfig
 from gendiff.storage import lock_of, write_text
+from gendiff.tracking.wandb_stage import log_stage
 from gendiff.train import device_of
 
 
@@ -42,6 +44,17 @@ def evaluate_after(
         ranks.decide(lambda: judge_evaluator(run, folder, device_of(run, ranks.local)))
     elif run.method_class.samplers and run.evaluation.steps:
         evaluate_stage(run, folder, reporter, title, device_of(run, ranks.local), ranks)
+    ranks.decide(lambda: tell_wandb(run, folder, reporter))
+
+
+def tell_wandb(run: RunConfig, folder: Path, reporter: Reporter) -> None:
+    """Give W&B, if it is asked for, the weights and the figures that belong to them."""
+    if run.logging.wandb == "off":
+        return
+    entries = read_entries(folder / "evaluation.json")
+    if entries and not run.method_class.extracts:
+        entries = list(Marks(folder, run).current(entries).values())
+    log_stage(run, folder, entries, reporter.say)
 
 
 def judge_evaluator(run: RunConfig, folder: Path, device: torch.device) -> None:
@@ -96,6 +109,7 @@ def evaluate_models(
             check_done(run_folder / run.evaluation.stage)
         with ranks.holding(lock_of(folder)):
             found = evaluate_stage(run, folder, reporter, folder.name, device, ranks)
+            ranks.decide(partial(tell_wandb, run, folder, reporter))
         name = {"model": str(folder)} if folder.name in alike else {}
         entries += [{**entry, **name} for entry in found]
         if ranks.first:

@@ -25,7 +25,9 @@ from gendiff.errors import Interrupted, UserError
 from gendiff.evaluation.entries import Marks, points_of, read_entries
 from gendiff.pipeline.stages import Pipeline, Stage
 from gendiff.storage import make_folder, write_json
-from gendiff.tracking import LINE, wandb_mode
+from gendiff.tracking.csv_file import LINE
+from gendiff.tracking.sweep import outside_sweep
+from gendiff.tracking.wandb_run import wandb_mode
 from gendiff.train import planned
 
 SWEEP, RUN = "WANDB_SWEEP_ID", "WANDB_RUN_ID"
@@ -157,18 +159,8 @@ def open_run(trial: Trial, pipeline: Pipeline, folder: Path) -> Any:
     said["settings"] = wandb.Settings(silent=True)
     if trial.agent:
         return wandb.init(**said)
-    with unknown_sweep():
+    with outside_sweep():
         return wandb.init(**said, project=loggings[0].project, group=trial.sweep, name=trial.name)
-
-
-@contextmanager
-def unknown_sweep() -> Iterator[None]:
-    """A block that W&B does not take for a part of a sweep."""
-    kept = {name: os.environ.pop(name) for name in (SWEEP, RUN) if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(kept)
 
 
 def figures_of(stage: Stage, folder: Path) -> dict[str, float]:

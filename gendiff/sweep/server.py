@@ -9,7 +9,7 @@ from gendiff.pipeline.stages import Pipeline
 from gendiff.progress import Reporter
 from gendiff.storage import lock, make_folder, read_json, write_json
 from gendiff.sweep.file import Sweep
-from gendiff.tracking import wandb_mode
+from gendiff.tracking.wandb_run import wandb_mode
 
 
 def on_server(pipeline: Pipeline) -> bool:

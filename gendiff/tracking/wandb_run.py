@@ -1,0 +1,197 @@
+"""A stage's run at W&B: begun and resumed under the stage's own id, finished on errors too."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from gendiff.config import to_plain
+from gendiff.errors import Interrupted, UserError
+from gendiff.lineage import Node, as_plain, outside_of, read_node, role_digest, short
+from gendiff.sections import LoggingConfig, RunConfig
+from gendiff.storage import make_folder, write_text
+from gendiff.tracking.csv_file import Row
+from gendiff.tracking.sweep import outside_sweep
+from gendiff.wandb_files import STEP, last_step
+from gendiff.yaml_files import one_line
+
+INIT = 60.0
+"""Seconds that W&B's server has to answer; then the run is logged offline."""
+WAIT = 20.0
+"""Seconds that the end of a training waits for its losses to be uploaded: a signal leaves about
+half a minute."""
+
+
+class WandbTracker:
+    """One W&B run a stage, all stages of a run folder in one group.
+
+    W&B holds no row twice and lacks none. What a killed process had logged beyond its checkpoint
+    its successor computes again, to the same figures, and does not log: how far W&B has come its
+    server knows, and offline the files that lie in the stage's folder. What W&B lacks of the rows
+    before the checkpoint comes from ``metrics.csv``. So rows need not wait for a checkpoint.
+
+    W&B, or the way to it, failing ends no training: it is said in a line.
+
+    Args:
+        folder: of the stage.
+        rows: of ``metrics.csv``, up to the step that is resumed from.
+        say: prints a line.
+        wait: most seconds that `close` takes online.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run: RunConfig,
+        rows: Iterable[Row],
+        say: Callable[[str], None],
+        wait: float = WAIT,
+    ) -> None:
+        self.say, self.node = say, read_node(folder, folder.name)
+        self.mode, self.held = wandb_mode(run.logging), 0
+        self.run: Any = None
+        for mode in dict.fromkeys((self.mode, "offline")):
+            try:
+                self.run, self.mode = begin(folder, run, self.node, mode, wait), mode
+                break
+            except Exception as error:  # W&B's and its libraries', of any kind
+                then = "logging offline" if mode == "online" else "not logged there"
+                say(f"  W&B {mode}: {cut(error)}: {then}")
+        if self.run is None:
+            return
+        if self.mode == "online":
+            self.held = self.run.starting_step - 1
+            self._use_parents(folder)
+        else:  # where W&B counts from 0 in every process
+            self.held = self._offline_step(folder / "wandb")
+        for row in rows:
+            self.log(numbers(row), int(row[STEP]))
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        if step > self.held:
+            # W&B's step is ours: its server drops a row whose step is not above the last one's
+            self.send(lambda run: run.log({STEP: step, **metrics}, step=step, commit=True))
+
+    def send(self, call: Callable[[Any], Any]) -> bool:
+        """Call something of the run's; whether it worked. After a failure nothing more is sent."""
+        if self.run is None:
+            return False
+        try:
+            call(self.run)
+        except Exception as error:
+            self.say(f"  W&B: {cut(error)}: nothing more is logged there")
+            self.run = None
+            return False
+        return True
+
+    def close(self) -> None:
+        """Finish the run: as failed on an error, as preempted when a signal asked to stop."""
+        error = sys.exception()
+        stopped = isinstance(error, Interrupted)
+        if stopped and self.mode == "online":
+            self.send(lambda run: run.mark_preempting())
+        code = 75 if stopped else 1 if error else 0
+        self.send(lambda run: run.finish(exit_code=code))
+        self.run = None
+
+    def _offline_step(self, folder: Path) -> int:
+        try:
+            return last_step(folder)
+        except UserError as error:
+            self.say(f"  W&B: {error} All rows are logged again.")
+            return 0
+
+    def _use_parents(self, folder: Path) -> None:
+        """Tell W&B's server what the stage was made of, which draws its lineage graph."""
+        for role, ref in self.node.init.items():
+            stage, _, theirs = ref.rpartition(".")
+            source = Path(stage) if "/" in stage else folder.resolve().parent / stage
+            alias = alias_of(theirs, role_digest(self.node.used[role], theirs))
+            name = f"{artifact_name(source)}:{alias}"
+            try:
+                self.run.use_artifact(name)
+            except Exception as error:  # of any kind: it was logged elsewhere, or nowhere
+                self.say(f"  W&B: init.{role}: no {name} there ({cut(error)})")
+
+
+def begin(folder: Path, run: RunConfig, node: Node, mode: Any, wait: float) -> Any:
+    """The stage's W&B run, new or resumed; parents are in its config whatever its mode."""
+    import wandb
+
+    make_folder(folder / "wandb")  # W&B writes to the folder itself where this is missing
+    outside = outside_of({node.name: node})
+    lineage = {**as_plain(node), "outside": [as_plain(other) for other in outside.values()]}
+    with outside_sweep():
+        begun = wandb.init(
+            project=run.logging.project,
+            group=folder.resolve().parent.name,
+            name=folder.name,
+            job_type=run.method.name,
+            id=stable_id(folder),
+            resume="allow" if mode == "online" else None,
+            reinit="create_new",
+            mode=mode,
+            dir=folder,
+            config={**to_plain(run), "lineage": lineage},
+            settings=wandb.Settings(
+                silent=True, console="off", init_timeout=INIT, finish_timeout=wait
+            ),
+        )
+    begun.define_metric(STEP, hidden=True)
+    begun.define_metric("*", step_metric=STEP, step_sync=False)
+    return begun
+
+
+def wandb_mode(logging: LoggingConfig) -> str:
+    """``online`` becomes ``offline`` where W&B has no key to use."""
+    if logging.wandb != "online" or os.environ.get("WANDB_API_KEY"):
+        return logging.wandb
+    netrc = Path.home() / ".netrc"
+    return "online" if netrc.is_file() and "wandb" in netrc.read_text() else "offline"
+
+
+def stable_id(folder: Path) -> str:
+    """A run id that survives a kill: kept in the stage folder.
+
+    Raises:
+        UserError: the file that keeps it is damaged.
+    """
+    path = folder / "wandb" / "id"
+    if not path.is_file():
+        write_text(path, os.urandom(4).hex())
+    kept = path.read_text(errors="replace")
+    if not re.fullmatch(r"[0-9a-f]{8}", kept):
+        raise UserError(f"{path}: damaged, not the id of a W&B run. Remove it to begin a new one.")
+    return kept
+
+
+def artifact_name(folder: Path) -> str:
+    """What W&B calls the weights of a stage."""
+    folder = folder.resolve()
+    return re.sub(r"[^\w.-]", "-", f"{folder.parent.name}-{folder.name}", flags=re.A)[:128]
+
+
+def alias_of(role: str, digest: str | None) -> str:
+    """The version of them that holds a role's weights of this digest."""
+    return f"{role}-{short(digest)}"
+
+
+def numbers(row: Row) -> dict[str, float]:
+    """The figures of a row of a CSV, without its step."""
+    found = {}
+    for name, value in row.items():
+        if name != STEP and value not in ("", None):
+            try:
+                found[name] = float(value)
+            except ValueError:  # not ours
+                continue
+    return found
+
+
+def cut(error: Exception) -> str:
+    """An error in a few words."""
+    return one_line(error)[:160] or type(error).__name__
