@@ -31,7 +31,7 @@ def read_word(text: str) -> Any:
         return _none_words(_yaml(text))
     if text == "None":
         return None
-    if ":" in text or not _one_plain_scalar(text):  # 1:30 is a number of YAML's
+    if ":" in text or "\n" in text or not _one_plain_scalar(text):  # 1:30 is a number of YAML's
         return text
     value = _yaml(text)
     return text if isinstance(value, str) else value

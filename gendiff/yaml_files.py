@@ -69,8 +69,8 @@ def read_overrides(words: list[str]) -> dict[str, Any]:
         key, equals, text = word.partition("=")
         if not equals or not key.strip(".") or key != key.strip():
             raise UserError(f"{shown(word)}: an override is written key.sub=value.")
-        if key.startswith("+"):
-            raise UserError(f"{shown(key)}: an override is written key.sub=value, without +.")
+        if key[0] in "+-{":  # W&B's other forms
+            raise UserError(f"{shown(key)}: an override is written key.sub=value, no {key[0]}.")
         if key.count(".") + key.count("[") > DEPTH:
             raise UserError(f"overrides: {shown(key)}: nested too deeply.")
         try:

@@ -3,38 +3,30 @@
 W&B's agent, and ``gendiff sweep`` without a server, tell a run that it is a trial by
 ``WANDB_SWEEP_ID`` and ``WANDB_RUN_ID``. The trial's folder has the name of its id, so that a trial
 that was killed and is started again goes on.
-
-A figure is named ``STAGE/NAME``: ``STAGE/loss`` and other columns of the stage's ``metrics.csv``;
-``STAGE/METRIC@STEPS`` of its evaluation with that many sampling steps, and ``STAGE/METRIC`` with
-the fewest. Of several roles, samplers or guidance weights the first of each counts.
 """
 
 from __future__ import annotations
 
-import csv
-import math
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gendiff.errors import Interrupted, UserError
-from gendiff.evaluation.entries import Marks, points_of, read_entries
+from gendiff.pipeline.figures import figures_of
 from gendiff.pipeline.stages import Pipeline, Stage
 from gendiff.storage import make_folder, write_json
-from gendiff.tracking.csv_file import LINE
 from gendiff.tracking.sweep import outside_sweep
-from gendiff.tracking.wandb_run import wandb_mode
+from gendiff.tracking.wandb_run import INIT, WAIT, cut, wandb_mode
 from gendiff.train import planned
+from gendiff.wandb_files import STEP, last_step
 
 SWEEP, RUN = "WANDB_SWEEP_ID", "WANDB_RUN_ID"
 AGENT = "WANDB_SWEEP_PARAM_PATH"
 """Set by W&B's agent alone."""
-SETTINGS = ("steps", "guidance", "samples", "draws")
-"""Numbers of an evaluated point that are no figures of it."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +67,7 @@ class TrialLog:
 
     def __init__(self, trial: Trial, pipeline: Pipeline, folder: Path, run: Any = None) -> None:
         self.trial, self.pipeline, self.folder, self.run = trial, pipeline, folder, run
+        self.held = held_of(run, folder)
         self.begins, total = dict[str, int](), 0
         for name, stage in pipeline.stages.items():
             self.begins[name] = total
@@ -86,8 +79,8 @@ class TrialLog:
 
     def log(self, figures: dict[str, float], step: int) -> None:
         """Figures by full name, into the trial's W&B run if there is one."""
-        if self.run is not None and figures:
-            self.run.log(figures, step=step)
+        if self.run is not None and figures and step > self.held:
+            self.run.log({STEP: step, **figures}, step=step)
 
     def evaluated(self, stage: Stage) -> None:
         """The stage is done and evaluated."""
@@ -153,62 +146,27 @@ def open_run(trial: Trial, pipeline: Pipeline, folder: Path) -> Any:
         return None
     import wandb
 
-    make_folder(folder)
+    make_folder(folder / "wandb")
+    brief = {"silent": True, "console": "off", "init_timeout": INIT, "finish_timeout": WAIT}
     said: dict[str, Any] = {"id": trial.name, "mode": mode, "dir": folder, "job_type": "trial"}
     said |= {"resume": "allow" if mode == "online" else None, "reinit": "create_new"}
-    said["settings"] = wandb.Settings(silent=True)
-    if trial.agent:
-        return wandb.init(**said)
-    with outside_sweep():
-        return wandb.init(**said, project=loggings[0].project, group=trial.sweep, name=trial.name)
+    said["settings"] = wandb.Settings(**brief)
+    try:
+        if trial.agent:
+            run = wandb.init(**said)
+        else:
+            said |= {"project": loggings[0].project, "group": trial.sweep, "name": trial.name}
+            with outside_sweep():
+                run = wandb.init(**said)
+    except Exception as error:  # W&B's and its libraries', of any kind
+        raise UserError(f"W&B: {cut(error)}: the trial cannot tell its figures.") from None
+    run.define_metric(STEP, hidden=True)
+    run.define_metric("*", step_metric=STEP, step_sync=False)
+    return run
 
 
-def figures_of(stage: Stage, folder: Path) -> dict[str, float]:
-    """Figures of a stage by full name, those that are finite; empty before it is done."""
-    if not (folder / "done.json").is_file():
-        return {}
-    rows = history(folder)
-    found = {name: values[-1] for name, values in rows.items()}
-    path, run = folder / "evaluation.json", stage.run
-    if run.method_class.extracts:
-        for entry in read_entries(path):
-            found |= numbers(entry)
-    elif run.method_class.samplers and run.evaluation.steps:
-        points = points_of(run)
-        current = Marks(folder, run).current(read_entries(path))
-        mine = [p for p in points if replace(p, steps=0) == replace(points[0], steps=0)]
-        for point in sorted(mine, key=lambda point: -point.steps):
-            if point in current:
-                measured = numbers(current[point])
-                found |= {f"{name}@{point.steps}": v for name, v in measured.items()} | measured
-    return {f"{stage.name}/{name}": value for name, value in found.items()}
-
-
-def numbers(entry: dict[str, Any]) -> dict[str, float]:
-    """The finite figures of an evaluated point, without intervals and settings."""
-    return {
-        name: value
-        for name, value in entry.items()
-        if isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and name not in SETTINGS
-        and not name.endswith("_interval")
-        and math.isfinite(value)
-    }
-
-
-def history(folder: Path) -> dict[str, list[float]]:
-    """What a stage has logged so far, by column; a torn or odd cell is left out."""
-    path, columns = folder / "metrics.csv", dict[str, list[float]]()
-    if not path.is_file():
-        return {}
-    with path.open(newline="", errors="replace") as file:
-        for row in csv.DictReader(line[:LINE] for line in file):
-            for name, cell in row.items():
-                try:
-                    value = float(cell)
-                except (TypeError, ValueError):
-                    continue
-                if name and name != "step" and math.isfinite(value):
-                    columns.setdefault(name, []).append(value)
-    return columns
+def held_of(run: Any, folder: Path) -> int:
+    """The last step that W&B has of a trial's run."""
+    if run is None:
+        return 0
+    return last_step(folder / "wandb") if run.offline else run.starting_step - 1

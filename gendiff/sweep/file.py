@@ -11,7 +11,8 @@ from gendiff.pipeline.stages import Pipeline
 from gendiff.report.figures import OTHERS, QUALITY
 from gendiff.sweep.command import ARGS, args_no_hyphens, fill, read_command
 from gendiff.sweep.hyperband import Hyperband, read_hyperband
-from gendiff.sweep.parameters import Parameter, read_parameters
+from gendiff.sweep.parameters import Parameter
+from gendiff.sweep.reading import read_parameters
 from gendiff.yaml_files import check_public, load_yaml
 
 METHODS = ("grid", "random", "bayes")

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from gendiff.errors import Interrupted, UserError, did_you_mean
-from gendiff.pipeline.trial import AGENT, RUN, SWEEP, history
+from gendiff.pipeline.figures import history
+from gendiff.pipeline.trial import AGENT, RUN, SWEEP
 from gendiff.progress import Reporter
 from gendiff.storage import lock, make_folder
 from gendiff.sweep.file import Sweep

@@ -74,9 +74,10 @@ def bayes(sweep: Sweep, number: int, seed: int, seen: Sequence[Seen]) -> dict[st
     free = [p for p in sweep.parameters if p.kind != "constant"]
     space: dict[str, Any] = {}
     for parameter in free:
-        many = range(len(parameter.values))
-        listed = optuna.distributions.CategoricalDistribution(list(many))
-        space[parameter.name] = listed if parameter.listed else continuous
+        space[parameter.name] = continuous
+        if parameter.listed:
+            many = list(range(len(parameter.values)))
+            space[parameter.name] = optuna.distributions.CategoricalDistribution(many)
     for trial in seen:
         found = {p.name: place_of(p, trial.places[p.name]) for p in free}
         said: dict[str, Any] = {"params": found, "distributions": space}
