@@ -1,8 +1,6 @@
-"""A small pipeline of a teacher and its student, and a process that gendiff's main stands in for."""
+"""A small pipeline of a teacher and its student, as trials of a sweep."""
 
 from __future__ import annotations
-
-import os
 
 import pytest
 
@@ -60,25 +58,3 @@ def trial(two, tmp_path, monkeypatch, capsys):
         return code, out, err
 
     return run
-
-
-class InProcess:
-    """Runs a trial's command line at once, in this process; looks like one that has ended."""
-
-    lines: list = []
-
-    def __init__(self, words, env):
-        self.lines.append(words)
-        before = dict(os.environ)
-        os.environ.update(env)
-        try:
-            self.code = main(words[words.index("gendiff") + 1 :])
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-
-    def poll(self):
-        return self.code
-
-    def wait(self, timeout=None):
-        return self.code

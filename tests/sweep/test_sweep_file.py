@@ -178,7 +178,10 @@ BAD = [
     ({"parameters": {LR: {"values": [math.inf]}}}, f"parameters.{LR}: a number that is not finite"),
     ({"method": "bayes", "metric": None}, "metric: missing; bayes"),
     ({"metric": {"name": "loss"}}, "metric.name: 'loss' must be STAGE/FIGURE"),
-    ({"metric": {"name": "a/b", "goal": "minimise"}}, "metric.goal: 'minimise'. Did you mean 'minimize'?"),
+    (
+        {"metric": {"name": "a/b", "goal": "minimise"}},
+        "metric.goal: 'minimise'. Did you mean 'minimize'?",
+    ),
     ({"metric": {"name": "studnet/loss"}}, "no stage 'studnet'. Did you mean 'student'?"),
     ({"metric": {"name": "student/frechet_distanc"}}, "Did you mean 'frechet_distance'?"),
     ({"metric": {"name": "student/recall@3"}}, "evaluation.steps of student are [1, 2]."),

@@ -17,9 +17,30 @@ RAW = {
     "method": {"name": "diffusion"},
 }
 TEXTS = [
-    *("plain", "", "two words", " spaces ", "ünïcode 🌀 日本", "a=b", "=", "a=b=c", "comma, separated"),
+    *(
+        "plain",
+        "",
+        "two words",
+        " spaces ",
+        "ünïcode 🌀 日本",
+        "a=b",
+        "=",
+        "a=b=c",
+        "comma, separated",
+    ),
     *("'quoted'", '"quoted"', "it's", 'say "it"', "back\\slash", "a: b", "1:30", "# no comment"),
-    *("tab\there", "line\nbreak", "- item", "* star", "&and", "!bang", "| bar", "> fold", "%", "@x"),
+    *(
+        "tab\there",
+        "line\nbreak",
+        "- item",
+        "* star",
+        "&and",
+        "!bang",
+        "| bar",
+        "> fold",
+        "%",
+        "@x",
+    ),
     *("`tick`", "?", "2026-01-01", "--flag", "+plus", "a/b.c", "nan", "inf", "1e-05", "yes sir"),
 ]
 KINDS = [
@@ -31,7 +52,10 @@ KINDS = [
     *(("evaluation.steps", n) for n in ([], [1], [1, 2, 4], [8.0])),
     ("evaluation.guidance", [0.0, 1e-05, -2, 3.5]),
     ("evaluation.samplers", ["heun(churn=10)@edm", "ddim"]),
-    ("evaluation.samplers", ["it's", 'say "it"', "both '\"", "a\nb", "back\\slash", "", "None", "é"]),
+    (
+        "evaluation.samplers",
+        ["it's", 'say "it"', "both '\"", "a\nb", "back\\slash", "", "None", "é"],
+    ),
     ("evaluation.roles", ["a, b", "[c]", "{d: e}", "1e-05", "true", "null", "'q'", " s "]),
     ("optim.betas", [0.9, 0.99]),
     ("optim", {"lr": 1e-05, "ema_decay": 0.5, "clip_norm": None}),
