@@ -147,10 +147,11 @@ def open_run(trial: Trial, pipeline: Pipeline, folder: Path) -> Any:
     import wandb
 
     make_folder(folder / "wandb")
-    brief = {"silent": True, "console": "off", "init_timeout": INIT, "finish_timeout": WAIT}
     said: dict[str, Any] = {"id": trial.name, "mode": mode, "dir": folder, "job_type": "trial"}
     said |= {"resume": "allow" if mode == "online" else None, "reinit": "create_new"}
-    said["settings"] = wandb.Settings(**brief)
+    said["settings"] = wandb.Settings(
+        silent=True, console="off", init_timeout=INIT, finish_timeout=WAIT
+    )
     try:
         if trial.agent:
             run = wandb.init(**said)

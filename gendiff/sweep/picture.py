@@ -56,7 +56,7 @@ class Scale:
             wide = self.high - self.low > math.log(1000)
             found = LogLocator(subs=(1,) if wide else (1, 2, 5)).tick_values(*bounds)
         else:
-            found = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(*bounds)
+            found = MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(*bounds)
         inside = [float(v) for v in found if bounds[0] <= v <= bounds[1]]
         if len(inside) < 2:
             inside = [*bounds]
