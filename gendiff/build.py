@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,11 @@ def finished(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
     if (folder / "config.yaml").is_file():  # else read_run says that it is no stage at all
         check_file(folder, "config.yaml", check_done(folder))
     return read_run(folder), check_done(folder)
+
+
+def run_folder_of(folder: Path) -> Path:
+    """The run folder of a stage's folder, as that is named: a trial's stages are links."""
+    return Path(os.path.abspath(folder)).parent
 
 
 def owner(method: type[Method], role: str) -> str:

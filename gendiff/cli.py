@@ -16,7 +16,7 @@ from gendiff.signals import Stop
 
 COMMANDS = (
     *("run", "status", "sample", "evaluate", "report", "lineage"),
-    *("cite", "list"),
+    *("sweep", "cite", "list"),
 )
 """Each a file of ``gendiff.commands``."""
 
@@ -54,6 +54,8 @@ def parse(words: Sequence[str] | None) -> Any:
     if odd:
         options = args.parser._option_string_actions if odd.startswith("-") else ()
         hint = did_you_mean(odd.split("=")[0], options)
+        if words_allowed == "overrides" and "." in odd.split("=")[0]:
+            hint = " An override is written key=value: ${args_no_hyphens} in a W&B sweep."
         raise UserError(f"{odd}: no such option or argument of gendiff {args.command}.{hint}")
     if rest and words_allowed == "overrides":
         args.overrides = [*args.overrides, *rest]

@@ -25,7 +25,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from gendiff.errors import Interrupted, UserError
 from gendiff.lost import losing
-from gendiff.storage import lock
+from gendiff.storage import Busy, lock
 
 T = TypeVar("T")
 
@@ -126,14 +126,27 @@ class Ranks:
         return losing(self.store, self.rank, self.world, what)
 
     @contextmanager
-    def holding(self, folder: Path) -> Iterator[None]:
+    def holding(self, folder: Path, wait: Callable[[], None] | None = None) -> Iterator[None]:
         """The first rank's lock on a folder.
 
+        Args:
+            wait: called once if another run has it; then this one waits for it.
+
         Raises:
-            UserError: another run has it, on all ranks.
+            Busy: another run has it, on all ranks.
         """
         with ExitStack() as stack:
-            self.decide(lambda: stack.enter_context(lock(folder)))
+            told = False
+            while True:
+                try:
+                    self.decide(lambda: stack.enter_context(lock(folder)))
+                    break
+                except Busy:  # on all ranks: each look is one message between them
+                    if not wait:
+                        raise
+                    if not told:
+                        wait()
+                    told = True
             yield
 
 

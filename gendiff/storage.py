@@ -190,16 +190,30 @@ def locked(folder: Path) -> bool:
     return False
 
 
+class Busy(UserError):
+    """Another process holds the lock."""
+
+
+def lock_of(folder: Path) -> Path:
+    """The folder whose lock guards a stage's folder, by whatever link that is reached."""
+    real = folder.resolve()
+    return real.parent / ".locks" / real.name
+
+
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold a folder against a second run; the operating system frees it when the process dies."""
+    """Hold a folder against a second run; the operating system frees it when the process dies.
+
+    Raises:
+        Busy: another process holds it.
+    """
     make_folder(folder)
     with user_errors(folder):
         guard = FileLock(folder / ".lock")
         try:
             guard.acquire(timeout=0.5)  # a look at the lock holds it for an instant
         except Timeout:
-            raise UserError(f"{folder}: another gendiff run is using this folder.") from None
+            raise Busy(f"{folder}: another gendiff run is using this folder.") from None
     try:
         yield
     finally:

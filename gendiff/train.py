@@ -67,6 +67,8 @@ class Job:
     init: Mapping[str, Source]
     record: Mapping[str, Any]
     """What ``stage.json`` says of the stage: its fingerprint and parents."""
+    also: tuple[Tracker, ...] = ()
+    """Told of losses, besides what the run's ``logging`` asks for."""
 
 
 def train_stage(job: Job, reporter: Reporter, stop: Stop, title: str, ranks: Ranks) -> None:
@@ -249,7 +251,7 @@ def fit(
     with reporter.task(title, method.max_steps, method.batches_done) as task:
         guard = Guard(run, job.folder.parent, method, device, ranks, say)
         if ranks.first:
-            trackers = make_trackers(job.folder, run, method.batches_done, say)
+            trackers = [*make_trackers(job.folder, run, method.batches_done, say), *job.also]
         keeper = Keeper(run, checkpoints, state, trackers, task, stop, guard, ranks)
         alone = ranks.world == 1
         strategy = Sharded() if sharded(run, ranks) else DDPStrategy(broadcast_buffers=False)

@@ -13,11 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gendiff.errors import UserError
+from gendiff.values import DEPTH, check_depth, read_word
 
 LIMIT = 2**20
 """Bytes of a YAML file: a thousand times what any run takes."""
-DEPTH = 32
-"""Most mappings within one another."""
 CREDENTIALS = re.compile(r"://[^/\s@]*:[^/\s@]*@")
 """A password in a URL."""
 SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD)(_ID)?$", re.I)
@@ -29,6 +28,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises:
         UserError: missing, empty, broken, not a mapping, or with an interpolation.
+    """
+    return _plain(load_yaml(path), str(path))
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as it is written: floats stay floats, and ``${words}`` are words.
+
+    Raises:
+        UserError: missing, empty, broken or not a mapping.
     """
     try:
         if (size := path.stat().st_size) > LIMIT:
@@ -51,21 +59,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: empty, or not a mapping of keys to values.")
     plain = OmegaConf.to_container(value, resolve=False)
     assert isinstance(plain, dict)
-    return _plain(plain, str(path))
+    return {**plain}  # type: ignore[dict-item]  # keys are words, or _plain says so
 
 
 def read_overrides(words: list[str]) -> dict[str, Any]:
     """``key.sub=value`` words of the command line as a nested mapping."""
     over = OmegaConf.create()
     for word in words:
-        key, equals, _ = word.partition("=")
+        key, equals, text = word.partition("=")
         if not equals or not key.strip(".") or key != key.strip():
             raise UserError(f"{shown(word)}: an override is written key.sub=value.")
+        if key[0] in "+-{":  # W&B's other forms
+            raise UserError(f"{shown(key)}: an override is written key.sub=value, no {key[0]}.")
         if key.count(".") + key.count("[") > DEPTH:
             raise UserError(f"overrides: {shown(key)}: nested too deeply.")
         try:
-            check_depth(word.partition("=")[2])
-            over.merge_with_dotlist([word])
+            OmegaConf.update(over, key, read_word(text))
         except RecursionError:
             raise UserError(f"overrides: {shown(key)}: nested too deeply.") from None
         # TypeError, AttributeError: a key below a list or a plain value
@@ -76,22 +85,7 @@ def read_overrides(words: list[str]) -> dict[str, Any]:
             raise UserError(f"overrides: {shown(key)}: {one_line(error)}.") from None
     value = OmegaConf.to_container(over, resolve=False)
     assert isinstance(value, dict)
-    return _plain(_none_words(value), "overrides")
-
-
-def check_depth(text: str) -> None:
-    """Count how deep mappings and lists lie, by a parser that does not call itself.
-
-    Raises:
-        ValueError: deeper than `DEPTH`.
-        YAMLError: the text is no YAML.
-    """
-    depth = 0
-    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEPTH:
-            raise ValueError("nested too deeply")
+    return _plain(value, "overrides")
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,13 +140,6 @@ def _plain(value: Any, where: str, depth: int = 0) -> Any:
     if value is not None and not isinstance(value, str | int | float):
         raise UserError(f"{where}: a {type(value).__name__}; only plain values are allowed.")
     return value
-
-
-def _none_words(value: Any) -> Any:
-    """W&B hands None over as the word."""
-    if isinstance(value, dict):
-        return {k: _none_words(v) for k, v in value.items()}
-    return None if value in ("None", "null") else value
 
 
 def check_public(text: str, where: str) -> None:

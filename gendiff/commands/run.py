@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser
+from contextlib import ExitStack
 from typing import Any
 
 from gendiff.commands.words import count, open_pipeline, pipeline_words
 from gendiff.errors import UserError
-from gendiff.signals import Stop
+from gendiff.signals import FOLLOW, Stop
 
 
 def arguments(command: ArgumentParser) -> None:
@@ -28,7 +29,14 @@ def arguments(command: ArgumentParser) -> None:
 def call(args: Any) -> int:
     """Run it; returns the exit code."""
     pipeline, folder = open_pipeline(args)
+    from gendiff.pipeline.trial import this_trial, trial_log
+
+    trial = this_trial()
+    if trial:
+        folder = trial.folder(pipeline, args.dir)
     if args.slurm:
+        if trial:
+            raise UserError("--slurm: a trial of a sweep runs where its agent runs.")
         if args.only or args.rerun or args.accept or args.dry_run:
             raise UserError("--slurm: goes with --submit alone; it runs nothing itself.")
         from gendiff.pipeline.slurm import slurm_jobs
@@ -40,8 +48,9 @@ def call(args: Any) -> int:
     if args.submit:
         raise UserError("--submit: goes with --slurm.")
     if args.jobs > 1:
-        if args.only or args.rerun or args.accept or args.dry_run or "RANK" in os.environ:
-            raise UserError("--jobs: goes with none of --only, --rerun, --accept and --dry-run.")
+        if trial or args.only or args.rerun or args.accept or args.dry_run or "RANK" in os.environ:
+            why = "goes with none of --only, --rerun, --accept, --dry-run, torchrun and sweeps"
+            raise UserError(f"--jobs: {why}.")
         from gendiff.pipeline.jobs import run_jobs
         from gendiff.progress import Reporter
 
@@ -57,14 +66,21 @@ def call(args: Any) -> int:
     if processes > 1 and not launched() and not args.dry_run:
         print(f"starting {processes} processes", flush=True)
         return launch(args.words, processes)
-    if {"TORCHELASTIC_RUN_ID", "GENDIFF_FOLLOW"} & set(os.environ):
+    if {"TORCHELASTIC_RUN_ID", FOLLOW} & set(os.environ):
         follow()
     from gendiff.pipeline.runner import run_pipeline
     from gendiff.progress import Reporter
     from gendiff.ranks import joined
 
     stop = Stop()
-    with stop.listening(), joined(max(asked.timeout_minutes for asked in hardware)) as ranks:
+    with ExitStack() as stack:
+        stack.enter_context(stop.listening())
+        minutes = max(asked.timeout_minutes for asked in hardware)
+        ranks = stack.enter_context(joined(minutes))
+        log = None
+        if trial:
+            first = ranks.first and not args.dry_run
+            log = stack.enter_context(trial_log(trial, pipeline, folder, first))
         run_pipeline(
             pipeline,
             folder,
@@ -75,5 +91,6 @@ def call(args: Any) -> int:
             rerun=args.rerun,
             accepted=args.accept,
             dry_run=args.dry_run,
+            trial=log,
         )
     return 0

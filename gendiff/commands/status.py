@@ -18,13 +18,13 @@ def call(args: Any) -> None:
     pipeline, folder = open_pipeline(args)
     from gendiff.pipeline.plan import make_plan
     from gendiff.progress import Reporter
-    from gendiff.storage import locked
+    from gendiff.storage import lock_of, locked
     from gendiff.train import planned
 
     reporter = Reporter()
     for step in make_plan(pipeline, folder):
         total, name = planned(step.stage.run), step.stage.name
-        state = "running" if locked(folder / ".locks" / name) else step.state
+        state = "running" if locked(lock_of(step.folder)) else step.state
         words = [f"{name:24} {state:10} {step.done}/{total}"]
         if step.waits_for and step.state != "done":
             words.append(f"waits for {', '.join(step.waits_for)}")

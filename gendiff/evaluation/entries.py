@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gendiff import registry
-from gendiff.build import check_done
+from gendiff.build import check_done, run_folder_of
 from gendiff.errors import UserError
 from gendiff.evaluation.points import Point
 from gendiff.evaluation.reference import describe, digest_of
@@ -68,7 +68,7 @@ class Marks:
     def __init__(self, folder: Path, run: RunConfig) -> None:
         self.digests = check_done(folder)["digests"]
         self.metrics = metrics_of(run)
-        self.reference = digest_of(describe(run, folder.resolve().parent))
+        self.reference = digest_of(describe(run, run_folder_of(folder)))
 
     def of(self, point: Point) -> Entry:
         """The marks of a new entry of the point."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from gendiff.build import run_folder_of
 from gendiff.errors import UserError
 from gendiff.evaluation.entries import Entry, Marks, points_of, read_entries, write_entries
 from gendiff.evaluation.points import Point, draw, summarise
@@ -44,7 +45,7 @@ def evaluate_stage(
     todo = [point for point in points if len(have[point]) < asked]
     missing = sum(asked - len(have[point]) for point in todo)
     if todo:
-        reference = Reference(run, folder.resolve().parent, device, ranks)
+        reference = Reference(run, run_folder_of(folder), device, ranks)
         model: Model | None = None
         with reporter.task(f"{title}: evaluating", missing, verb="draw") as task:
             drawn = 0
@@ -64,7 +65,7 @@ def evaluate_stage(
                     task.update(drawn)
                     if ranks.first:
                         entry = summarise(point, draws, reference.samples)
-                        name = {"model": folder.resolve().name}
+                        name = {"model": folder.absolute().name}
                         current[point] = {**name, **fixed, **entry, **marks.of(point)}
                         entries = [*marks.kept(entries, point), current[point]]
                         write_entries(path, entries)

@@ -19,6 +19,7 @@ from gendiff.pipeline.quality import is_evaluated, write_summary
 from gendiff.pipeline.runner import refuse_unfit
 from gendiff.pipeline.stages import Pipeline
 from gendiff.progress import Reporter
+from gendiff.signals import FOLLOW
 
 Start = Callable[[str, int], subprocess.Popen[str]]
 """Starts a stage by its name, in one of the places numbered from 0."""
@@ -68,7 +69,7 @@ def run_jobs(
 
 def surroundings(place: int, jobs: int) -> dict[str, str]:
     """The environment of the stage in a place: its share of the cores, its GPU, its end."""
-    words = {**os.environ, "GENDIFF_FOLLOW": "1"}
+    words = {**os.environ, FOLLOW: "1"}
     words.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     if count := torch.cuda.device_count():
         seen = words.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count)))).split(",")

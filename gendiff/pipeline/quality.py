@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gendiff.build import check_done, finished
+from gendiff.build import check_done, finished, run_folder_of
 from gendiff.checks import check
 from gendiff.errors import UserError
 from gendiff.evaluation.entries import (
@@ -37,7 +37,7 @@ from gendiff.report.curve import draw_curve
 from gendiff.report.figures import main_distance
 from gendiff.report.table import markdown_table, show_table
 from gendiff.sections import RunConfig
-from gendiff.storage import write_text
+from gendiff.storage import lock_of, write_text
 from gendiff.tracking.wandb_stage import log_stage
 from gendiff.train import device_of
 
@@ -68,10 +68,10 @@ def judge_evaluator(run: RunConfig, folder: Path, device: torch.device) -> None:
     """An evaluator's own figure, its accuracy on held-out data, into its ``evaluation.json``."""
     named = dataclasses.replace(run.evaluation, extractor=folder.name)
     run, path = dataclasses.replace(run, evaluation=named), folder / "evaluation.json"
-    mark = digest_of(describe(run, folder.resolve().parent))
+    mark = digest_of(describe(run, run_folder_of(folder)))
     if any(entry.get("reference") == mark for entry in read_entries(path)):
         return
-    reference = Reference(run, folder.resolve().parent, device)
+    reference = Reference(run, run_folder_of(folder), device)
     hits = reference.held_out.hits
     entry = {
         "model": folder.name,
@@ -111,10 +111,10 @@ def evaluate_models(
         run = dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, **given))
         check(run, str(folder))
         check_points(run, asked.get("steps"), folder)
-        run_folder, device = folder.resolve().parent, device_of(run, ranks.local)
+        run_folder, device = run_folder_of(folder), device_of(run, ranks.local)
         if run.evaluation.stage:
             check_done(run_folder / run.evaluation.stage)
-        with ranks.holding(run_folder / ".locks" / folder.resolve().name):
+        with ranks.holding(lock_of(folder)):
             found = evaluate_stage(run, folder, reporter, folder.name, device, ranks)
             ranks.decide(partial(tell_wandb, run, folder, reporter))
         name = {"model": str(folder)} if folder.name in alike else {}

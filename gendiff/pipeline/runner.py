@@ -12,12 +12,14 @@ from gendiff.extractors import check_extractor, find_weights, keys_of
 from gendiff.pipeline.overview import write_report
 from gendiff.pipeline.plan import Step, inspect, make_plan, with_digests
 from gendiff.pipeline.quality import evaluate_after, write_summary
+from gendiff.pipeline.shared import in_use, link_reference, refuse_others, share
 from gendiff.pipeline.stages import Pipeline, Stage
+from gendiff.pipeline.trial import TrialLog
 from gendiff.pipeline.ways_out import accept, put_aside, ways_out
 from gendiff.progress import Reporter
 from gendiff.ranks import Ranks, for_all
 from gendiff.signals import Stop
-from gendiff.storage import lock, make_folder, sweep_temporaries
+from gendiff.storage import lock, lock_of, make_folder, sweep_temporaries
 from gendiff.train import Job, planned, train_stage
 
 
@@ -32,6 +34,7 @@ def run_pipeline(
     rerun: list[str] | None = None,
     accepted: list[str] | None = None,
     dry_run: bool = False,
+    trial: TrialLog | None = None,
 ) -> None:
     """Bring every stage up to date, each evaluated after it is done.
 
@@ -39,6 +42,7 @@ def run_pipeline(
         only: the one stage to run; its parents must be done.
         rerun: stages whose folder is moved aside first.
         accepted: stale stages whose weights are kept under the present config.
+        trial: the run is one of a sweep; its stages are shared with the other trials.
 
     Raises:
         UserError: a stale or damaged stage, before anything is trained.
@@ -53,12 +57,14 @@ def run_pipeline(
         for name in anew:  # before their folders are moved aside
             refuse_missing(pipeline.stages[name])
         plan = make_plan(pipeline, folder)
+        if trial and not dry_run:
+            share(plan)
         if not dry_run:
             set_right(pipeline, folder, reporter, anew, accepted or [])
             plan = make_plan(pipeline, folder)
         steps = [step for step in plan if only in (None, step.stage.name)]
         for step in steps:
-            if not (dry_run and step.stage.name in anew):
+            if not (dry_run and step.stage.name in anew) and not in_use(step):
                 refuse_unfit(step)
             if only and step.waits_for:
                 raise UserError(f"{only}: waits for {', '.join(step.waits_for)}.")
@@ -74,10 +80,12 @@ def run_pipeline(
         else:
             reporter.ahead = batches_ahead(steps[number:])
             with ranks.losing(step.stage.name):
-                run_step(step, latest, title, reporter, stop, ranks)
+                run_step(step, latest, title, reporter, stop, ranks, trial)
     if not dry_run:
         ranks.decide(lambda: write_summary(pipeline, folder, reporter, show=not only))
         ranks.decide(lambda: reporter.say(str(write_report(folder))))
+        if trial:
+            ranks.decide(trial.record)
 
 
 def batches_ahead(steps: list[Step]) -> int:
@@ -92,13 +100,15 @@ def set_right(
     """Do what ``--accept`` and ``--rerun`` ask for."""
     make_folder(folder)
     for name in accepted:
-        with lock(folder / ".locks" / name):
+        with lock(lock_of(folder / name)):
             step = next(s for s in make_plan(pipeline, folder) if s.stage.name == name)
+            refuse_others(step)
             if step.state != "done":
                 accept(step)
                 reporter.say(f"{name}: accepted under the present config")
     for name in rerun:
-        with lock(folder / ".locks" / name):
+        with lock(lock_of(folder / name)):
+            refuse_others(next(s for s in make_plan(pipeline, folder) if s.stage.name == name))
             put_aside(folder / name, reporter)
 
 
@@ -149,6 +159,7 @@ def run_step(
     reporter: Reporter,
     stop: Stop,
     ranks: Ranks,
+    trial: TrialLog | None = None,
 ) -> None:
     """Train a stage unless it is done, then evaluate what has not been evaluated.
 
@@ -170,14 +181,29 @@ def run_step(
         sweep_temporaries(step.folder)
         return with_digests(step) if step.state != "done" else step.record
 
-    with ranks.holding(run_folder / ".locks" / stage.name):
+    def wait() -> None:
+        reporter.say(f"{title}: waits for the run that has {step.folder.resolve()}")
+
+    def linked() -> None:
+        if trial:
+            link_reference(stage, run_folder)
+
+    def measured() -> None:
+        if trial:
+            trial.evaluated(stage)
+
+    with ranks.holding(lock_of(step.folder), wait if step.folder.is_symlink() else None):
         # again, under the lock: a parent was retrained, or another process was here
         latest[stage.name] = step = ranks.decide(look)
         record = ranks.decide(prepare)
+        ranks.decide(linked)
         if step.state != "done":
-            job = Job(stage.run, stage.name, step.folder, step.sources, record)
+            also = (trial.stage(stage.name),) if trial else ()
+            job = Job(stage.run, stage.name, step.folder, step.sources, record, also)
             train_stage(job, reporter, stop, title, ranks)
             latest[stage.name] = ranks.decide(look)
             if ranks.any(stop.asked):
                 raise for_all(Interrupted, f"stopped after {stage.name}")
+        ranks.decide(linked)
         evaluate_after(stage, run_folder, reporter, title, ranks)
+        ranks.decide(measured)

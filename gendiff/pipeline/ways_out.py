@@ -10,15 +10,18 @@ from gendiff.build import build_network, check_done
 from gendiff.config import to_yaml
 from gendiff.errors import UserError
 from gendiff.pipeline.plan import Step, with_digests
+from gendiff.pipeline.shared import elsewhere
 from gendiff.progress import Reporter
 from gendiff.settle import kept
-from gendiff.storage import read_json, sha256, write_json, write_text
+from gendiff.storage import make_folder, read_json, sha256, write_json, write_text
 from gendiff.weights import differences, explain, read_tensors, weight_file
 
 
 def ways_out(step: Step) -> str:
     """What a stale or damaged stage's owner can do."""
     name = step.stage.name
+    if elsewhere(step):
+        return f"{step.folder} links to a stage of other trials; choose another --dir."
     ways = [f"--rerun {name} moves the old folder aside and trains it again"]
     if (step.folder / "done.json").is_file():
         ways.append(f"--accept {name} keeps its weights under the present config")
@@ -55,11 +58,15 @@ def accept(step: Step) -> None:
 
 
 def put_aside(folder: Path, reporter: Reporter) -> None:
-    """Rename a stage's folder to the first free ``<name>.old-<n>``."""
+    """Rename a stage's folder to the first free ``<name>.old-<n>``; a link's, where it lives."""
     if not folder.exists():
         return
+    if linked := folder.is_symlink():
+        folder = folder.resolve()
     number = 1
     while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
         number += 1
     folder.rename(aside)
+    if linked:
+        make_folder(folder)
     reporter.say(f"{folder.name}: old folder kept as {aside.name}")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from gendiff.build import run_folder_of
 from gendiff.config import to_plain
 from gendiff.errors import Interrupted, UserError
 from gendiff.lineage import Node, as_plain, outside_of, read_node, role_digest, short
@@ -121,7 +122,7 @@ class WandbTracker:
         """Tell W&B's server what the stage was made of, which draws its lineage graph."""
         for role, ref in self.node.init.items():
             stage, _, theirs = ref.rpartition(".")
-            source = Path(stage) if "/" in stage else folder.resolve().parent / stage
+            source = Path(stage) if "/" in stage else run_folder_of(folder) / stage
             alias = alias_of(theirs, role_digest(self.node.used[role], theirs))
             name = f"{artifact_name(source)}:{alias}"
             try:
@@ -140,7 +141,7 @@ def begin(folder: Path, run: RunConfig, node: Node, mode: Any, wait: float) -> A
     with outside_sweep():
         begun = wandb.init(
             project=run.logging.project,
-            group=folder.resolve().parent.name,
+            group=run_folder_of(folder).name,
             name=folder.name,
             job_type=run.method.name,
             id=stable_id(folder),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gendiff.build import run_folder_of
 from gendiff.errors import UserError
 from gendiff.lineage import LINEAGE, Node, as_plain, read_node, roles_of
 from gendiff.report.figures import Entry, has, main_distance
@@ -65,7 +66,7 @@ def give(run: Any, node: Node, folder: Path, entries: list[Entry], times: int) -
     run.config.update({LINEAGE: {**run.config[LINEAGE], **as_plain(node)}}, allow_val_change=True)
     log_weights(run, node, folder)
     for digest in sorted({entry["reference"] for entry in entries if "reference" in entry}):
-        log_reference(run, folder.resolve().parent / f"reference-{digest}")
+        log_reference(run, run_folder_of(folder) / f"reference-{digest}")
     images = {
         f"samples/{path.stem}": wandb.Image(str(path))
         for path in sorted((folder / "samples").glob("*.png"))

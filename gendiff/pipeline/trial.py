@@ -1,0 +1,173 @@
+"""A run that is a trial of a sweep: its folder, its own W&B run, and the figures it is judged by.
+
+W&B's agent, and ``gendiff sweep`` without a server, tell a run that it is a trial by
+``WANDB_SWEEP_ID`` and ``WANDB_RUN_ID``. The trial's folder has the name of its id, so that a trial
+that was killed and is started again goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gendiff.errors import Interrupted, UserError
+from gendiff.pipeline.figures import figures_of
+from gendiff.pipeline.stages import Pipeline, Stage
+from gendiff.storage import make_folder, write_json
+from gendiff.tracking.sweep import outside_sweep
+from gendiff.tracking.wandb_run import INIT, WAIT, cut, wandb_mode
+from gendiff.train import planned
+from gendiff.wandb_files import STEP, last_step
+
+SWEEP, RUN = "WANDB_SWEEP_ID", "WANDB_RUN_ID"
+AGENT = "WANDB_SWEEP_PARAM_PATH"
+"""Set by W&B's agent alone."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Which trial of which sweep this process runs."""
+
+    sweep: str
+    name: str
+    agent: bool
+    """Whether W&B's agent started it, which hears of the objective from W&B alone."""
+
+    def folder(self, pipeline: Pipeline, asked: Path | None) -> Path:
+        """The trial's run folder; ``--dir`` names the sweep's."""
+        return (asked or Path("runs") / f"{pipeline.name}-{self.sweep}") / self.name
+
+
+def this_trial() -> Trial | None:
+    """The trial that this process runs, if it is one.
+
+    Raises:
+        UserError: an id that cannot be the name of a folder.
+    """
+    sweep, name = os.environ.get(SWEEP), os.environ.get(RUN)
+    if not sweep or not name:
+        return None
+    for variable, value in ((SWEEP, sweep), (RUN, name)):
+        if not re.fullmatch(r"[\w-][\w.-]*", value) or value == "shared":
+            raise UserError(f"${variable}: {value!r} cannot be the name of a folder.")
+    return Trial(sweep, name, AGENT in os.environ)
+
+
+class TrialLog:
+    """What a trial tells W&B while it runs, and ``trial.json`` when it is done.
+
+    Stages follow one another on one axis of steps, each with as many as it is planned for and one
+    more for its figures: the same step means the same thing however often the trial was killed.
+    """
+
+    def __init__(self, trial: Trial, pipeline: Pipeline, folder: Path, run: Any = None) -> None:
+        self.trial, self.pipeline, self.folder, self.run = trial, pipeline, folder, run
+        self.held = held_of(run, folder)
+        self.begins, total = dict[str, int](), 0
+        for name, stage in pipeline.stages.items():
+            self.begins[name] = total
+            total += planned(stage.run) + 1
+
+    def stage(self, name: str) -> StageLog:
+        """Takes the losses of a stage."""
+        return StageLog(self, name)
+
+    def log(self, figures: dict[str, float], step: int) -> None:
+        """Figures by full name, into the trial's W&B run if there is one."""
+        if self.run is not None and figures and step > self.held:
+            self.run.log({STEP: step, **figures}, step=step)
+
+    def evaluated(self, stage: Stage) -> None:
+        """The stage is done and evaluated."""
+        found = figures_of(stage, self.folder / stage.name)  # its last losses too, if shared
+        last = self.begins[stage.name] + planned(stage.run) + 1
+        self.log(found, last)
+
+    def record(self) -> None:
+        """Write ``trial.json``: the figures of all stages."""
+        figures: dict[str, float] = {}
+        for stage in self.pipeline.stages.values():
+            figures |= figures_of(stage, self.folder / stage.name)
+        what = {"sweep": self.trial.sweep, "trial": self.trial.name, "figures": figures}
+        write_json(self.folder / "trial.json", what)
+
+
+class StageLog:
+    """A `gendiff.tracking.Tracker` that writes into the trial's W&B run."""
+
+    def __init__(self, log: TrialLog, stage: str) -> None:
+        self.trial, self.name = log, stage
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        named = {f"{self.name}/{key}": value for key, value in metrics.items()}
+        self.trial.log(named, self.trial.begins[self.name] + step)
+
+    def close(self) -> None:
+        pass
+
+
+@contextmanager
+def trial_log(trial: Trial, pipeline: Pipeline, folder: Path, first: bool) -> Iterator[TrialLog]:
+    """The log of a trial for as long as it runs; its W&B run ends with the trial's exit code.
+
+    Args:
+        first: this is the rank that speaks.
+    """
+    run = open_run(trial, pipeline, folder) if first else None
+    code = 1
+    try:
+        yield TrialLog(trial, pipeline, folder, run)
+        code = 0
+    except UserError:
+        code = 2
+        raise
+    except (Interrupted, KeyboardInterrupt):
+        code = 75
+        raise
+    finally:
+        if run is not None:
+            run.finish(exit_code=code)
+
+
+def open_run(trial: Trial, pipeline: Pipeline, folder: Path) -> Any:
+    """The trial's W&B run, under the trial's id: always of an agent, else as logging asks.
+
+    A trial without a server is no part of a sweep that W&B knows of: its run is in a group.
+    """
+    loggings = [stage.run.logging for stage in pipeline.stages.values()]
+    modes = [wandb_mode(logging) for logging in loggings]
+    mode = next((m for m in ("online", "offline") if m in modes), "online" if trial.agent else "")
+    if not mode:
+        return None
+    import wandb
+
+    make_folder(folder / "wandb")
+    said: dict[str, Any] = {"id": trial.name, "mode": mode, "dir": folder, "job_type": "trial"}
+    said |= {"resume": "allow" if mode == "online" else None, "reinit": "create_new"}
+    said["settings"] = wandb.Settings(
+        silent=True, console="off", init_timeout=INIT, finish_timeout=WAIT
+    )
+    try:
+        if trial.agent:
+            run = wandb.init(**said)
+        else:
+            said |= {"project": loggings[0].project, "group": trial.sweep, "name": trial.name}
+            with outside_sweep():
+                run = wandb.init(**said)
+    except Exception as error:  # W&B's and its libraries', of any kind
+        raise UserError(f"W&B: {cut(error)}: the trial cannot tell its figures.") from None
+    run.define_metric(STEP, hidden=True)
+    run.define_metric("*", step_metric=STEP, step_sync=False)
+    return run
+
+
+def held_of(run: Any, folder: Path) -> int:
+    """The last step that W&B has of a trial's run."""
+    if run is None:
+        return 0
+    return last_step(folder / "wandb") if run.offline else run.starting_step - 1

@@ -1,0 +1,286 @@
+"""Sweeps without a server: killed, resumed, failing and stopped trials, and what is found."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gendiff.cli import main
+from gendiff.errors import Interrupted, UserError
+from gendiff.progress import Reporter
+from gendiff.storage import read_json, write_json
+from gendiff.sweep import local
+from gendiff.sweep.file import read_sweep
+from gendiff.sweep.local import run_local, start
+from gendiff.sweep.picture import Scale
+from gendiff.sweep.report import rows_of, write_report
+
+RATES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch):
+    monkeypatch.setattr(local, "POLL", 0.01)
+
+
+@pytest.fixture
+def write(tmp_path, two):
+    """``write(**keys)`` -> path of a sweep over the student's rate, changed by the keys."""
+
+    def sweep(**keys):
+        whole = {
+            "method": "grid",
+            "metric": {"name": "student/frechet_distance"},
+            "program": "gendiff",
+            "command": ["python", "-m", "gendiff", "run", two, "${args_no_hyphens}"],
+            "parameters": {"stages.student.optim.lr": {"values": RATES}},
+        }
+        (tmp_path / "rate.yaml").write_text(yaml.safe_dump({**whole, **keys}, sort_keys=False))
+        return tmp_path / "rate.yaml"
+
+    return sweep
+
+
+class Trials:
+    """A stand-in for the processes of trials: what each does is told beforehand.
+
+    ``does`` maps a trial's number, from 0, to an exit code, or to losses that it logs before it
+    waits to be stopped; others end with the rate as their figure.
+    """
+
+    def __init__(self, folder, does=()):
+        self.folder, self.does, self.begun = folder, dict(does), []
+
+    def __call__(self, words, env):
+        name, rate = env["WANDB_RUN_ID"], float(words[-1].partition("=")[2])
+        assert env["WANDB_SWEEP_ID"] == "rate"
+        self.begun.append((name, words))
+        what = self.does.get(RATES.index(rate), 0)
+        self.code = None if isinstance(what, list) else what
+        if isinstance(what, list):
+            (self.folder / name / "student").mkdir(parents=True)
+            rows = "".join(f"{n + 1},{loss}\n" for n, loss in enumerate(what))
+            (self.folder / name / "student" / "metrics.csv").write_text(f"step,loss\n{rows}")
+        if what == 0:
+            figures = {"student/frechet_distance": rate, "student/loss": 1 - rate}
+            write_json(self.folder / name / "trial.json", {"figures": figures})
+        return self
+
+    def poll(self):
+        if isinstance(self.code, BaseException):
+            error, self.code = self.code, 75
+            raise error
+        return self.code
+
+    def wait(self, timeout=None):
+        return self.code
+
+    def terminate(self):
+        self.code = 75
+
+
+@pytest.fixture
+def sweep_of(tmp_path):
+    """``sweep_of(file, does, count)`` -> the record, and the trials that were begun."""
+
+    def run(path, does=(), count=None):
+        trials = Trials(tmp_path / "out", does)
+        sweep = read_sweep(path)
+        run = (sweep, tmp_path / "out", "rate", count, 0, Reporter(quiet=True), trials)
+        try:
+            return run_local(*run), trials.begun
+        except (Interrupted, UserError) as error:
+            return error, trials.begun
+
+    return run
+
+
+def names(record):
+    return [trial["name"] for trial in read_json(record / "sweep.json")["trials"]]
+
+
+@pytest.mark.parametrize("code", [75, -9, Interrupted("SIGTERM"), KeyboardInterrupt()])
+def test_a_stopped_sweep_goes_on_with_the_same_trial(write, sweep_of, tmp_path, code):
+    path = write()
+    try:
+        stopped, begun = sweep_of(path, {2: code})
+        assert isinstance(stopped, Interrupted)
+    except KeyboardInterrupt:
+        begun = [(name, None) for name in names(tmp_path / "out")]
+    kept = names(tmp_path / "out")
+    assert [name for name, _ in begun] == kept
+    assert len(kept) == 3
+    state, again = sweep_of(path)
+    assert [name for name, _ in again] == names(tmp_path / "out")[2:]  # the third with its id
+    assert names(tmp_path / "out")[:3] == kept
+    assert [trial.state for trial in state.trials] == ["done"] * 6
+    assert not sweep_of(path)[1]
+
+
+def test_a_failed_trial_is_said_and_left(write, sweep_of, capsys):
+    state, _ = sweep_of(write(), {1: 2})
+    assert [t.state for t in state.trials] == ["done", "failed", *["done"] * 4]
+    told = f"{state.trials[1].name}: failed with exit code 2; the sweep goes on\n"
+    assert capsys.readouterr().err == told
+    assert not sweep_of(write())[1]
+
+
+def test_it_gives_up_when_the_first_all_fail(write, sweep_of):
+    error, begun = sweep_of(write(), {0: 2, 1: 1, 2: 2})
+    assert len(begun) == 3
+    assert "the first 3 trials have failed" in str(error)
+
+
+def test_hyperband_stops_what_falls_behind(write, sweep_of):
+    stopping = {"type": "hyperband", "min_iter": 2}
+    good, bad = [5.0, 1.0], [5.0, 4.0, 9.0]
+    path = write(early_terminate=stopping)
+    trials = {0: 0, 1: bad}
+    state, _ = sweep_of(path, {0: 0}, 1)
+    folder = state.path.parent / state.trials[0].name / "student"
+    folder.mkdir(parents=True)
+    (folder / "metrics.csv").write_text("step,loss\n" + "".join(f"1,{v}\n" for v in good))
+    state, _ = sweep_of(path, trials, 3)
+    assert [t.state for t in state.trials] == ["done", "stopped", "done"]
+    assert (state.trials[1].bracket, state.trials[1].loss) == (2, 4.0)
+
+
+def test_a_metric_that_no_trial_has_is_told_after_the_first(write, sweep_of):
+    error, begun = sweep_of(write(metric={"name": "student/losses"}))
+    assert len(begun) == 1
+    assert "has no student/losses. Did you mean 'student/loss'?" in str(error)
+
+
+def test_another_file_for_the_same_folder_is_refused(write, sweep_of):
+    sweep_of(write(), count=2)
+    changed = {"stages.student.optim.lr": {"values": RATES[1:]}}
+    error, begun = sweep_of(write(parameters=changed), count=2)
+    assert not begun
+    assert "of another sweep: sweep.parameters.stages.student.optim.lr.values: " in str(error)
+    assert len(sweep_of(write(name="a new name", metric={"name": "student/loss"}), count=3)[1]) == 1
+
+
+def test_the_table_has_the_best_first_and_in_bold(write, sweep_of):
+    path = write(metric={"name": "student/loss", "goal": "maximize"})
+    state, _ = sweep_of(path, {1: 2})
+    sweep = read_sweep(path)
+    rows = rows_of(sweep, state)
+    assert [row.objective for row in rows] == [0.9, 0.7, 0.6, 0.5, 0.4, None]
+    write_report(sweep, state, Reporter(quiet=True))
+    table = (state.path.parent / "sweep.md").read_text()
+    assert f"| **{state.trials[0].name}** | **0.1** | **0.9** | **done** |" in table
+    assert table.endswith(f"| {state.trials[1].name} | 0.2 |  | failed (2) |\n")
+    picture = (state.path.parent / "sweep.svg").read_text()
+    assert "optim.lr" in picture
+    assert "student/loss 0.9 (larger is better)" in picture
+
+
+@pytest.mark.parametrize(
+    ("values", "heights"),
+    [
+        ([1.0, 2.0, 3.0], [0, 0.5, 1]),
+        ([1e-4, 1e-3, 1e-2], [0, 0.5, 1]),  # logarithmic by itself
+        ([0, 50, 100], [0, 0.5, 1]),
+        ([7, 7], [0.5, 0.5]),
+        (["b", "a"], [0.75, 0.25]),
+        ([True, None, 1], [5 / 6, 0.5, 1 / 6]),  # words: 1, None, True
+    ],
+)
+def test_axes_place_values(values, heights):
+    scale = Scale(values)
+    assert [scale.place(value) for value in values] == pytest.approx(heights)
+    assert len(scale.ticks()) == len(set(map(str, values)))
+
+
+def test_real_trials_one_killed_go_on_under_its_id(write, tmp_path, two):
+    """Two trials: the second is killed while it trains, and comes to its end the next time."""
+    rates = {"stages.student.optim.lr": {"values": RATES[:2]}}
+    more = {"stages.student.trainer.max_steps": {"value": 300}}
+    more |= {"stages.student.evaluation.steps": {"value": []}}
+    path = write(metric={"name": "student/loss"}, parameters={**rates, **more})
+    sweep, folder = read_sweep(path).within(tmp_path / "out"), tmp_path / "out"
+    seen = []
+
+    def killed(words, env):
+        seen.append((words, start(words, env)))
+        until = time.monotonic() + 600
+        while not (folder / env["WANDB_RUN_ID"] / "student/stage.json").exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        os.kill(seen[-1][1].pid, signal.SIGKILL)
+        return seen[-1][1]
+
+    words = (folder, "rate", 1, 0, Reporter(quiet=True))
+    with pytest.raises(Interrupted, match="was killed by SIGKILL"):
+        run_local(sweep, *words, killed)
+    (name,) = names(folder)
+    before = {p: p.stat().st_mtime_ns for p in folder.glob("shared/teacher-*/*") if p.is_file()}
+    assert seen[0][0][:4] == ["python", "-m", "gendiff", "run"]
+    assert seen[0][0][4:7] == [two, "--dir", str(folder)]
+    state = run_local(sweep, *words)
+    assert names(folder) == [name]
+    assert state.trials[0].state == "done"
+    after = {p: p.stat().st_mtime_ns for p in folder.glob("shared/teacher-*/*") if p.is_file()}
+    assert after == before
+    assert len([*folder.glob("shared/teacher-*")]) == 1
+
+
+class Server:
+    """A stand-in for the wandb module, as far as sweeps go."""
+
+    def __init__(self):
+        self.created, self.agents = [], []
+
+    def sweep(self, config, entity=None, project=None):
+        self.created.append((config, entity, project))
+        return "abc123"
+
+    def agent(self, address, count=None):
+        self.agents.append((address, count))
+
+
+@pytest.fixture
+def wandb(monkeypatch, tmp_path):
+    """The stand-in, and a key."""
+    monkeypatch.setitem(sys.modules, "wandb", Server())
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.chdir(tmp_path)
+    return sys.modules["wandb"]
+
+
+def test_on_a_server_the_sweep_is_created_once(write, wandb, two, tmp_path, capsys):
+    words = ["python", "-m", "gendiff", "run", two, "logging.wandb=online", "${args_no_hyphens}"]
+    path = write(command=words, entity="us", project="maps")
+    assert main(["sweep", str(path), "--count", "3"]) == 0
+    folder = str(Path("runs") / "two-rate")
+    ((config, *where),) = wandb.created
+    assert where == ["us", "maps"]
+    assert config["command"] == [*words[:-1], "--dir", folder, words[-1]]
+    assert {k: v for k, v in config.items() if k != "command"} == {
+        key: value for key, value in yaml.safe_load(path.read_text()).items() if key != "command"
+    }
+    assert "wandb agent us/maps/abc123\n" in capsys.readouterr().out
+    assert main(["sweep", str(path)]) == 0
+    assert len(wandb.created) == 1
+    assert wandb.agents == [("us/maps/abc123", 3), ("us/maps/abc123", None)]
+
+
+def test_without_a_key_or_with_local_no_server_is_asked(write, wandb, two, monkeypatch):
+    words = ["gendiff", "run", two, "logging.wandb=online", "${args_no_hyphens}"]
+    ran = []
+    monkeypatch.setattr(local, "run_local", lambda *args: ran.append(args))
+    monkeypatch.setattr("gendiff.sweep.report.write_report", lambda *args: None)
+    path = str(write(command=words))
+    assert main(["sweep", path, "--local"]) == 0
+    monkeypatch.delenv("WANDB_API_KEY")
+    monkeypatch.setattr(Path, "home", lambda: Path("/nowhere"))
+    assert main(["sweep", path]) == 0
+    assert len(ran) == 2
+    assert ran[0][1:4] == (Path("runs/two-rate"), "rate", None)
+    assert not wandb.created
