@@ -102,6 +102,8 @@ class Diffusion(Method):
         """
         super().training_step(batch, batch_idx)
         if self.times == "importance":
-            t, losses = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
+            seen = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
+            # of all ranks, in the order of the samples, so that all remember the same
+            t, losses = (self.all_gather(part).flatten() for part in seen)
             self.importance.update(self.path, t, losses)
             self.seen.clear()
