@@ -2,10 +2,10 @@
 
     python tools/elastic.py [--steps 200] [--precision 64] [--cases flow diffusion]
 
-The cases are those of ``tests/methods/cases.py``, tiny networks on gloo processes of this machine.
+The cases are those of ``tests/methods/cases.py``: tiny networks, on gloo processes of this machine.
 Compared with one process: sample indices, all random numbers, and the noise levels that networks
-are told, gathered in the order of the samples; losses, relative to the largest of their name so far;
-and the losses of runs begun on 2 processes and ended on 1, begun on 4 and ended on 2, half-way each.
+are told, in the order of the samples; losses, relative to the largest of their name so far; and
+the losses of runs begun on 2 processes and ended on 1, begun on 4 and ended on 2, half-way each.
 Ends with code 1 if a draw differs, or losses by more than a millionth.
 """
 
@@ -33,40 +33,35 @@ from seen import Seen, gathered
 from small import fit
 
 TOLERANCE = 1e-6
-BATCH = 128
+BATCH = 64
 """A global batch: its parts hold whole groups on 4 processes as well."""
 WORLDS = (1, 2, 4)
 MOVES = ((2, 1), (4, 2))
 """Processes that a run begins and ends on."""
 
 
-def work(rank: int, world: int, port: int, folder: Path, asked: Any) -> None:
-    """Train all cases on this rank, begun here or elsewhere; what was seen is saved."""
+def work(rank: int, world: int, port: int, folder: Path, case: str, asked: Any) -> None:
+    """Train on this rank, from the start and from where others are half-way; keep what was seen."""
     torch.set_num_threads(1)
-    settings: dict[str, Any] = {}
     if world > 1:
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "NODE_RANK": 0}
         place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         os.environ.update({name: str(value) for name, value in place.items()})
         dist.init_process_group("gloo", timeout=timedelta(minutes=10))
     double = asked.precision == 64
-    begun_on = [None, *(first for first, last in MOVES if last == world)]
-    for case in asked.cases:
-        for first in begun_on:
-            kept = first and torch.load(folder / f"{case}-{first}-0.pt", weights_only=True)["kept"]
-            method = CASES[case](max_steps=asked.steps)
-            method = method.double() if double else method
-            if kept:
-                method.batches_done = kept["batches_done"]
-            seen = Seen(double, asked.steps // 2, kept)
-            if world > 1:  # a strategy is for one run
-                settings = {"strategy": DDPStrategy(broadcast_buffers=False), "devices": world}
-            fit(method, seen, batch=BATCH, **settings)
-            found = {"losses": seen.losses, "drawn": (dict(seen.drawn), dict(seen.told))}
-            name = f"{case}-{first}to{world}-{rank}" if first else f"{case}-{world}-{rank}"
-            torch.save({**found, "kept": seen.kept}, folder / f"{name}.pt")
-        if rank == 0:
-            print(".", end="", flush=True, file=sys.stderr)
+    for first in [None, *(first for first, last in MOVES if last == world)]:
+        kept = first and torch.load(folder / f"{first}-0.pt", weights_only=True)["kept"]
+        method = CASES[case](max_steps=asked.steps)
+        method = method.double() if double else method
+        settings: dict[str, Any] = {}
+        if world > 1:
+            settings = {"strategy": DDPStrategy(broadcast_buffers=False), "devices": world}
+        seen = Seen(double, asked.steps // 2, kept)
+        method.batches_done = kept["batches_done"] if kept else 0
+        fit(method, seen, batch=BATCH, **settings)
+        found = {"losses": seen.losses, "drawn": (dict(seen.drawn), dict(seen.told))}
+        name = f"{first}to{world}" if first else f"{world}"
+        torch.save({**found, "kept": seen.kept}, folder / f"{name}-{rank}.pt")
 
 
 def read(folder: Path, name: str, world: int) -> tuple[list[dict[str, float]], Any]:
@@ -105,17 +100,17 @@ def same(ours: Any, wanted: Any) -> list[str]:
     return sorted(wrong, key=lambda text: int(text.split()[-1]))
 
 
-def compare(folder: Path, case: str) -> tuple[list[str], list[float]]:
+def compare(folder: Path) -> tuple[list[str], list[float]]:
     """What is drawn otherwise on several processes, and how far losses are apart, of each run."""
-    losses, draws = read(folder, f"{case}-1", 1)
+    losses, draws = read(folder, "1", 1)
     wrong, distances = [], []
     for world in WORLDS[1:]:
-        others, drawn = read(folder, f"{case}-{world}", world)
+        others, drawn = read(folder, f"{world}", world)
         wrong += [f"{world} processes: {what}" for what in same(drawn, draws)[:2]]
         distances.append(apart(others, losses))
     for first, last in MOVES:
-        ended, drawn = read(folder, f"{case}-{first}to{last}", last)
-        begun, _ = read(folder, f"{case}-{first}", first)
+        ended, _ = read(folder, f"{first}to{last}", last)
+        begun, _ = read(folder, f"{first}", first)
         distances.append(apart([*begun[: len(begun) - len(ended)], *ended], losses))
     return wrong, distances
 
@@ -128,18 +123,18 @@ def main() -> int:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     begun = time.monotonic()
-    print(f"{'case':36}  on 2     on 4     2 to 1   4 to 2")
+    print(f"{'case':32}  on 2     on 4     2 to 1   4 to 2")
     right = True
-    with tempfile.TemporaryDirectory() as name:
-        for world in (4, 2, 1):  # a run that moves goes to fewer
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = free.getsockname()[1]
-            what = world, port, Path(name), asked
-            mp.start_processes(work, what, world, start_method="fork")
-        for case in asked.cases:
-            wrong, distances = compare(Path(name), case)
-            right = right and not wrong and max(distances) <= TOLERANCE
-            print(f"{case:36}  {'  '.join(f'{x:7.1e}' for x in distances)}", *wrong, flush=True)
+    for case in asked.cases:
+        with tempfile.TemporaryDirectory() as name:
+            for world in sorted(WORLDS, reverse=True):  # a run that moves goes to fewer
+                with socket.create_server(("127.0.0.1", 0)) as free:
+                    port = free.getsockname()[1]
+                what = world, port, Path(name), case, asked
+                mp.start_processes(work, what, world, start_method="fork")
+            wrong, distances = compare(Path(name))
+        right = right and not wrong and max(distances) <= TOLERANCE
+        print(f"{case:32}  {'  '.join(f'{x:7.1e}' for x in distances)}", *wrong, flush=True)
     print(f"{len(asked.cases)} cases, {asked.steps} steps, {time.monotonic() - begun:.0f} s")
     return 0 if right else 1
 

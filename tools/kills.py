@@ -2,10 +2,10 @@
 
     python tools/kills.py [--dir runs/kills] [--processes 1] [--instants 100] [--fresh 10]
 
-SIGKILL to one process of ``tests/kill/pipeline.yaml`` (diffusion, consistency, stored pairs, reflow,
-a denoising GAN) at random instants, and at every boundary of a write: before and after each fsync
-and rename of each file, checkpoints and their manifests above all. Most kills hit forks of this
-process, which has imported everything; ``--fresh`` ones hit ``python -m gendiff run``, its launcher
+SIGKILL to one process of ``tests/kill/pipeline.yaml`` (diffusion, consistency, stored pairs and
+reflow, a denoising GAN) at random instants, and at every boundary of a write: before and after
+each fsync and rename, of checkpoints, manifests and all else. Most kills hit forks of this process,
+which has imported everything; ``--fresh`` ones hit ``python -m gendiff run``, its launcher
 included. With several processes the others have to notice. Says what came of it, writes
 ``report.json``, and ends with code 1 if a process hung or anything differs from an undisturbed run.
 """
@@ -253,7 +253,7 @@ def main() -> int:
     (kills.root / "report.json").write_text(json.dumps(report))
     print(
         f"{len(report['killed'])} runs ended, {len(others)} in other weights; {report['hung']} "
-        f"hung; {report['unmet']} boundaries not met again; exit codes {sorted(set(report['codes']))}"
+        f"hung; {report['unmet']} boundaries not met; exit codes {sorted(set(report['codes']))}"
     )
     right = set(report["codes"]) == {0} and len(kills.wanted) == 5
     return 0 if right and not others and not report["hung"] else 1

@@ -1,4 +1,4 @@
-"""Methods as they are trained by several processes: every case of the table, and what else mixes."""
+"""Methods as several processes train them: every case of the table, and what else mixes."""
 
 from __future__ import annotations
 

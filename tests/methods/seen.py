@@ -8,8 +8,8 @@ from collections import defaultdict
 import torch
 from lightning.pytorch import Callback
 
-from gendiff.methods import update
-from gendiff.seeding import Draws
+from gendiff.methods import flow, update
+from gendiff.seeding import Draws, sample_noise
 
 
 class Seen(Callback):
@@ -37,11 +37,13 @@ class Seen(Callback):
             for optimizer, state in zip(trainer.optimizers, self.go_on["optimizers"], strict=True):
                 optimizer.load_state_dict(state)
         update.Draws = self.recording()
+        if self.double:
+            flow.sample_noise = lambda *what: lambda step: sample_noise(*what)(step).double()
         for role, network in method.networks.items():
             self.hooks.append(network.register_forward_pre_hook(self.listener(method, role)))
 
     def on_train_end(self, trainer, method):
-        update.Draws = Draws
+        update.Draws, flow.sample_noise = Draws, sample_noise
         for hook in self.hooks:
             hook.remove()
 
