@@ -1,6 +1,6 @@
 """Every method on 1, 2 and 4 processes: what it draws to the bit, and its losses.
 
-    python tools/elastic.py [--steps 200] [--precision 64] [--cases flow diffusion]
+    python tools/elastic.py [--steps 200] [--precision 64] [--cases flow reflow] [--worlds 1 2 4]
 
 The cases are those of ``tests/methods/cases.py``: tiny networks, on gloo processes of this machine.
 Compared with one process: sample indices, all random numbers, and the noise levels that networks
@@ -35,7 +35,6 @@ from small import fit
 TOLERANCE = 1e-6
 BATCH = 64
 """A global batch: its parts hold whole groups on 4 processes as well."""
-WORLDS = (1, 2, 4)
 MOVES = ((2, 1), (4, 2))
 """Processes that a run begins and ends on."""
 
@@ -49,7 +48,7 @@ def work(rank: int, world: int, port: int, folder: Path, case: str, asked: Any) 
         os.environ.update({name: str(value) for name, value in place.items()})
         dist.init_process_group("gloo", timeout=timedelta(minutes=10))
     double = asked.precision == 64
-    for first in [None, *(first for first, last in MOVES if last == world)]:
+    for first in [None, *(first for first, last in asked.moves if last == world)]:
         kept = first and torch.load(folder / f"{first}-0.pt", weights_only=True)["kept"]
         method = CASES[case](max_steps=asked.steps)
         method = method.double() if double else method
@@ -100,15 +99,15 @@ def same(ours: Any, wanted: Any) -> list[str]:
     return sorted(wrong, key=lambda text: int(text.split()[-1]))
 
 
-def compare(folder: Path) -> tuple[list[str], list[float]]:
+def compare(folder: Path, asked: Any) -> tuple[list[str], list[float]]:
     """What is drawn otherwise on several processes, and how far losses are apart, of each run."""
     losses, draws = read(folder, "1", 1)
     wrong, distances = [], []
-    for world in WORLDS[1:]:
+    for world in asked.worlds[1:]:
         others, drawn = read(folder, f"{world}", world)
         wrong += [f"{world} processes: {what}" for what in same(drawn, draws)[:2]]
         distances.append(apart(others, losses))
-    for first, last in MOVES:
+    for first, last in asked.moves:
         ended, _ = read(folder, f"{first}to{last}", last)
         begun, _ = read(folder, f"{first}", first)
         distances.append(apart([*begun[: len(begun) - len(ended)], *ended], losses))
@@ -119,20 +118,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--precision", type=int, choices=[32, 64], default=64)
+    parser.add_argument("--worlds", type=int, nargs="+", default=[1, 2, 4], help="1 is the first")
     parser.add_argument("--cases", nargs="*", choices=CASES, default=[*CASES])
     asked = parser.parse_args()
+    asked.moves = [move for move in MOVES if {*move} <= {*asked.worlds}]
     torch.set_num_threads(1)
     begun = time.monotonic()
-    print(f"{'case':32}  on 2     on 4     2 to 1   4 to 2")
+    on = [f"on {world}" for world in asked.worlds[1:]]
+    on += [f"{first} to {last}" for first, last in asked.moves]
+    print(f"{'case':32}", *(f"{words:7}" for words in on), sep="  ")
     right = True
     for case in asked.cases:
         with tempfile.TemporaryDirectory() as name:
-            for world in sorted(WORLDS, reverse=True):  # a run that moves goes to fewer
+            for world in sorted(asked.worlds, reverse=True):  # a run that moves goes to fewer
                 with socket.create_server(("127.0.0.1", 0)) as free:
                     port = free.getsockname()[1]
                 what = world, port, Path(name), case, asked
                 mp.start_processes(work, what, world, start_method="fork")
-            wrong, distances = compare(Path(name))
+            wrong, distances = compare(Path(name), asked)
         right = right and not wrong and max(distances) <= TOLERANCE
         print(f"{case:32}  {'  '.join(f'{x:7.1e}' for x in distances)}", *wrong, flush=True)
     print(f"{len(asked.cases)} cases, {asked.steps} steps, {time.monotonic() - begun:.0f} s")

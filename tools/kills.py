@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "kill"))
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # the lost are told in gendiff's own words
 
 from forkserver import HUNG, PIPELINE, attempt, digests, wait
 
