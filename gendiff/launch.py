@@ -15,9 +15,11 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from gendiff.errors import Interrupted, Lost
+from gendiff.errors import Lost
 
-TOLD = (2, 75)
+STOPPED = 75
+"""Exit code of what a signal has stopped."""
+TOLD = (2, STOPPED)
 """Exit codes of a rank that has said why."""
 SECONDS = 0.5
 """Between two looks at whether the launcher lives."""
@@ -43,12 +45,14 @@ def follow() -> None:
 def launch(words: Sequence[str], processes: int) -> int:
     """Run ``gendiff WORDS`` in so many processes; returns their exit code.
 
+    Stopped by a signal they have all ended, and the first has said where.
+
     Raises:
-        Interrupted: a signal asked them to stop.
         Lost: one has died.
     """
-    for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in list(logging.root.manager.loggerDict):  # each has a level of its own
+        if name.startswith(("torch.distributed.elastic", "torch.distributed.launcher")):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")  # s, to end a step and save
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     config = LaunchConfig(
@@ -65,8 +69,8 @@ def launch(words: Sequence[str], processes: int) -> int:
     )
     try:
         elastic_launch(config, sys.executable)("-m", "gendiff.cli", *words)
-    except SignalException as error:
-        raise Interrupted(signal.Signals(error.sigval).name) from None
+    except SignalException:
+        return STOPPED
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
         told = [code for code in codes.values() if code in TOLD]

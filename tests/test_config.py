@@ -246,6 +246,11 @@ CLASHES = [
         ("mixture_progressive", {"method": {"student_steps": 0}}, "method.student_steps: 0"),
         ("mixture_denoising_gan", {"method": {"steps": 0}}, "method.steps: 0"),
         ("mixture_pairs", {"method": {"count": 0}}, "method.count: 0"),
+        (
+            "digits_truncated",  # its critic compares four samples
+            {"data": {"batch_size": 32}, "hardware": {"devices": 4, "accumulate": 4}},
+            "data.batch_size: 32 .* 16 parts .* of whole groups of 4, which the critic compares",
+        ),
         # choices of path, prediction, times, weight and sampler that do not go together
         *(("mixture_diffusion", over, message) for over, message in CLASHES),
         (
