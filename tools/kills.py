@@ -137,13 +137,15 @@ class Kills:
         return list(dict.fromkeys(names.read_text().splitlines()))
 
     def at_writes(self, most: int | None) -> None:
-        """Kill the first rank at its boundaries, or so many of them: a run for each place."""
+        """Kill the first rank at all of its boundaries, a run for each place; or at so many."""
         names = self.boundaries()
+        chains = [[name for name in names if name.endswith(f" {place}")] for place in "123456"]
         if most is not None:
-            names = sorted(self.choose.sample(names, min(most, len(names))), key=names.index)
-        for place in "123456":
+            chosen = self.choose.sample(names, min(most, len(names)))
+            chains = [sorted(chosen, key=names.index)]
+        for chain in chains:
             folder = self.folder()
-            for name in (name for name in names if name.endswith(f" {place}")):
+            for name in chain:
 
                 def die(here: str, wanted: str = f"{folder}/{name}") -> None:
                     if here == wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 import pytest
@@ -9,19 +10,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from cases import CASES
-from lightning.pytorch import Callback
 from lightning.pytorch.strategies import DDPStrategy
+from seen import Seen, gathered
 from small import STEPS, fit
-
-
-class Losses(Callback):
-    """Those of every batch, on this rank."""
-
-    def __init__(self):
-        self.all = []
-
-    def on_train_batch_end(self, trainer, pl_module, *rest):
-        self.all.append(pl_module.losses)
 
 
 def work(rank, ranks, folder):
@@ -40,12 +31,13 @@ def work(rank, ranks, folder):
         try:
             found = {}
             for name, build in CASES.items():
-                method, losses = build(), Losses()
+                method, seen = build(), Seen()
                 if ranks > 1:
                     strategy = DDPStrategy(find_unused_parameters=False)
                     settings = {"strategy": strategy, "devices": ranks}
-                fit(method, losses, **settings)
-                found[name] = {"losses": losses.all, "state": method.state_dict()}
+                fit(method, seen, **settings)
+                drawn = dict(seen.drawn), dict(seen.told)
+                found[name] = {"losses": seen.losses, "state": method.state_dict(), "drawn": drawn}
             torch.save(found, f"{folder}/{rank}-of-{ranks}.pt")
         finally:
             if ranks > 1:
@@ -83,6 +75,16 @@ def test_two_processes_train_as_one(case, found):
         assert losses[0].keys() == alone["losses"][batch].keys()
         for name, value in alone["losses"][batch].items():
             mean = (losses[0][name] + losses[1][name]) / 2
-            torch.testing.assert_close(mean, value, rtol=0, atol=2e-5, equal_nan=True)
-            assert not losses[0][name].isnan()
+            assert mean == pytest.approx(value, rel=0, abs=2e-5, nan_ok=True)
+            assert not math.isnan(losses[0][name])
     assert state["skipped"][:, 1].sum() == (2 if case.endswith("nan") else 0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_drawn_is_the_same_to_the_bit(case, found):
+    """Sample indices, random numbers, and noise levels as the networks are told them."""
+    alone, *ranks = (results[case]["drawn"] for results in found)
+    for ours, wanted in zip(gathered(ranks), gathered([alone]), strict=True):
+        assert ours.keys() == wanted.keys()
+        for note, numbers in wanted.items():
+            assert torch.equal(ours[note], numbers), note
