@@ -73,10 +73,12 @@ def launch(words: Sequence[str], processes: int) -> int:
         return STOPPED
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        # those that the launcher had to end are none of them
+        killed = {r: code for r, code in codes.items() if code < 0 and code != -signal.SIGTERM}
         told = [code for code in codes.values() if code in TOLD]
-        if told:
+        if told and not killed:
             return told[0]
-        rank, code = next(iter(codes.items()))
+        rank, code = next(iter({**killed, **codes}.items()))
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"left with {code}"
         raise Lost(f"rank {rank} of {processes} {how}; run again to go on.") from None
     return 0
