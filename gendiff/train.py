@@ -222,7 +222,7 @@ def fit(method: Method, job: Job, reporter: Reporter, stop: Stop, title: str, ra
         trackers = make_trackers(job.folder, run, parents, method.batches_done, say)
     hush()
     # deterministic kernels come with this, against code that reads what it never wrote: 2 % of time
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     with reporter.task(title, method.max_steps, method.batches_done) as task:
         guard = Guard(run, job.folder.parent, method, device, ranks, say)
         keeper = Keeper(run, checkpoints, state, trackers, task, stop, guard, ranks)

@@ -301,6 +301,15 @@ def test_bad_file_is_named_in_a_line(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
+def test_the_longest_file_is_a_mebibyte(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("a: 1 #".ljust(2**20, "x"))
+    assert read_yaml(path) == {"a": 1}
+    path.write_text("a: 1 #".ljust(2**20 + 1, "x"))
+    with pytest.raises(UserError, match="x.yaml: 1048577 bytes; 1048576 are the most"):
+        read_yaml(path)
+
+
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
 def test_unreadable_file_is_named(tmp_path, content):
     path = tmp_path / "x.yaml"

@@ -102,8 +102,8 @@ class Diffusion(Method):
         """
         super().training_step(batch, batch_idx)
         if self.times == "importance":
-            seen = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
-            # of all ranks, in the order of the samples, so that all remember the same
-            t, losses = (self.all_gather(part).flatten() for part in seen)
+            seen = [torch.cat(parts) for parts in zip(*self.seen, strict=True)]
+            every: Any = self.all_gather(seen)  # so that all ranks remember the same
+            t, losses = (part.flatten() for part in every)
             self.importance.update(self.path, t, losses)
             self.seen.clear()
