@@ -306,7 +306,7 @@ def test_the_longest_file_is_a_mebibyte(tmp_path):
     path.write_text("a: 1 #".ljust(2**20, "x"))
     assert read_yaml(path) == {"a": 1}
     path.write_text("a: 1 #".ljust(2**20 + 1, "x"))
-    with pytest.raises(UserError, match="x.yaml: 1048577 bytes; 1048576 are the most"):
+    with pytest.raises(UserError, match=r"x.yaml: 1048577 bytes; 1048576 are the most"):
         read_yaml(path)
 
 
