@@ -91,10 +91,13 @@ def check_ranks(run: RunConfig, processes: int, where: str) -> None:
         UserError: with the key and what would be right.
     """
     batch, parts = run.data.batch_size, processes * run.hardware.accumulate
-    sizes = {"blocks": block_size(batch), "groups": getattr(run.method, "mixes", 1)}
-    for name, size in sizes.items():
+    whole = [("blocks", block_size(batch), "")]
+    whole += [("groups", getattr(run.method, "mixes", 1), f", which {run.method.name} mixes")]
+    for role, network in run.networks.items():
+        if hasattr(network, "mixes"):
+            whole.append(("groups", network.mixes(batch), f", which the {role} compares"))
+    for name, size, why in whole:
         if batch % (parts * size):
-            why = f", which {run.method.name} mixes" if name == "groups" else ""
             raise UserError(
                 f"{where}: data.batch_size: {batch} does not split into {parts} parts (processes "
                 f"x hardware.accumulate) of whole {name} of {size}{why}."

@@ -15,9 +15,11 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from gendiff.errors import Interrupted, Lost
+from gendiff.errors import Lost
 
-TOLD = (2, 75)
+STOPPED = 75
+"""Exit code of what a signal has stopped."""
+TOLD = (2, STOPPED)
 """Exit codes of a rank that has said why."""
 SECONDS = 0.5
 """Between two looks at whether the launcher lives."""
@@ -43,12 +45,14 @@ def follow() -> None:
 def launch(words: Sequence[str], processes: int) -> int:
     """Run ``gendiff WORDS`` in so many processes; returns their exit code.
 
+    Stopped by a signal they have all ended, and the first has said where.
+
     Raises:
-        Interrupted: a signal asked them to stop.
         Lost: one has died.
     """
-    for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in list(logging.root.manager.loggerDict):  # each has a level of its own
+        if name.startswith(("torch.distributed.elastic", "torch.distributed.launcher")):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")  # s, to end a step and save
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     config = LaunchConfig(
@@ -65,14 +69,16 @@ def launch(words: Sequence[str], processes: int) -> int:
     )
     try:
         elastic_launch(config, sys.executable)("-m", "gendiff.cli", *words)
-    except SignalException as error:
-        raise Interrupted(signal.Signals(error.sigval).name) from None
+    except SignalException:
+        return STOPPED
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        # those that the launcher had to end are none of them
+        killed = {r: code for r, code in codes.items() if code < 0 and code != -signal.SIGTERM}
         told = [code for code in codes.values() if code in TOLD]
-        if told:
+        if told and not killed:
             return told[0]
-        rank, code = next(iter(codes.items()))
+        rank, code = next(iter({**killed, **codes}.items()))
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"left with {code}"
         raise Lost(f"rank {rank} of {processes} {how}; run again to go on.") from None
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from gendiff.errors import Lost
+from gendiff.errors import Interrupted, Lost
 
 SECONDS = 3.0
 """For the others to notice as well."""
@@ -41,6 +41,7 @@ def silence(store: Any, rank: int, world: int) -> str:
     Ranks that are alive notice too, and write so into the store.
     """
     gone: list[int] | None = None
+    answered = threading.Event()  # a thread's own join is not to be trusted after a signal
 
     def ask() -> None:
         nonlocal gone
@@ -48,10 +49,13 @@ def silence(store: Any, rank: int, world: int) -> str:
             store.set(f"lost/{rank}", "")
             time.sleep(SECONDS)
             gone = [r for r in range(world) if r != rank and not store.check([f"lost/{r}"])]
+        answered.set()
 
-    asking = threading.Thread(target=ask, daemon=True)  # over a dead link it would never return
-    asking.start()
-    asking.join(SECONDS + 5)
+    threading.Thread(target=ask, daemon=True).start()  # over a dead link it would never return
+    try:
+        answered.wait(SECONDS + 5)
+    except Interrupted:  # a launcher ends all when one has gone
+        answered.wait(SECONDS + 5)
     if gone is None:
         return "cannot reach the others: the network, or the node of rank 0, is gone."
     if not gone:

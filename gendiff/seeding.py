@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,8 +20,21 @@ MAX_BLOCKS = 64
 
 def key(*parts: int | str) -> int:
     """A 63-bit seed from any mix of words and integers."""
-    text = "\x1f".join(map(str, parts)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+    return number(hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8))
+
+
+def number(digest: Any) -> int:
+    """The 63-bit seed of what was hashed."""
+    return int.from_bytes(digest.digest(), "big") >> 1
+
+
+def keys(parts: Sequence[int | str], last: Iterable[int]) -> Iterator[int]:
+    """`key` of the parts with each of these integers after them; parts are hashed once."""
+    begun = hashlib.blake2b("".join(f"{part}\x1f" for part in parts).encode(), digest_size=8)
+    for place in last:
+        digest = begun.copy()
+        digest.update(b"%d" % place)
+        yield number(digest)
 
 
 def block_size(batch_size: int) -> int:
@@ -64,20 +78,24 @@ class Draws:
             raise ValueError(f"first sample {first} is not a multiple of the block {block}")
         self.count, self.block, self.device = count, block, torch.device(device)
         self.parts, self.first, self.total = parts, first, total or first + count
+        blocks = range(first // block, -(-(first + count) // block))
         self.generators = []
-        for start in range(first, first + count, block):
+        for seed in keys(parts, blocks):
             generator = torch.Generator(self.device)
-            generator.manual_seed(key(*parts, start // block))
+            generator.manual_seed(seed)
             self.generators.append(generator)
 
     def _blocks(self, draw: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         out = torch.empty((self.count, *shape), dtype=dtype, device=self.device)
-        for generator, part in zip(self.generators, out.split(self.block), strict=True):
-            # whole blocks are drawn, so that a short last one sees the same numbers
-            whole = part if len(part) == self.block else part.new_empty((self.block, *shape))
-            getattr(whole, draw)(generator=generator)
-            if whole is not part:
-                part.copy_(whole[: len(part)])
+        fill, whole = getattr(Tensor, draw), self.count // self.block
+        first, last = out.tensor_split([whole * self.block])
+        parts = first.view(whole, self.block, *shape).unbind()
+        for generator, part in zip(self.generators, parts, strict=False):
+            fill(part, generator=generator)
+        if len(last):  # a whole block is drawn, so that a short one sees the same numbers
+            block = last.new_empty((self.block, *shape))
+            fill(block, generator=self.generators[-1])
+            last.copy_(block[: len(last)])
         return out
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

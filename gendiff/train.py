@@ -248,6 +248,8 @@ def fit(
     device, say = device_of(run, ranks.local), reporter.say
     trackers: list[Tracker] = []
     hush()
+    # deterministic kernels come with this, against code that reads what it never wrote: 2 % of time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     with reporter.task(title, method.max_steps, method.batches_done) as task:
         guard = Guard(run, job.folder.parent, method, device, ranks, say)
         if ranks.first:

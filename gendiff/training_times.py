@@ -39,16 +39,24 @@ def draw_times(
             proportion to e^(a x) + e^(a (1 - x)), a = 4 (Lee et al. 2024, Section 4.1 and code).
         mean, std: of the normal.
     """
+
+    # in float64: PyTorch's sigmoid of float32 depends, in its last bit, on how a batch is split
+    def normal() -> Tensor:
+        return mean + std * draw.normal().double()
+
+    def uniform() -> Tensor:
+        return (draw.antithetic() if kind == "antithetic" else draw.uniform()).double()
+
     if kind == "log_normal":
-        return _kept(path, path.inverse_log_snr(-2 * (mean + std * draw.normal())))
-    if kind == "logit_normal":
-        return _kept(path, path.t_max * (mean + std * draw.normal()).sigmoid())
-    if kind == "log_snr":
+        t = _kept(path, path.inverse_log_snr(-2 * normal()))
+    elif kind == "logit_normal":
+        t = _kept(path, path.t_max * normal().sigmoid())
+    elif kind == "log_snr":
         low, high = path.log_snr_range
-        return _kept(path, path.inverse_log_snr(low + (high - low) * draw.uniform()))
-    if kind == "u_shaped":
-        return at_share(path, u_shaped(draw.uniform()))
-    return at_share(path, draw.antithetic() if kind == "antithetic" else draw.uniform())
+        t = _kept(path, path.inverse_log_snr(low + (high - low) * uniform()))
+    else:
+        t = at_share(path, u_shaped(uniform()) if kind == "u_shaped" else uniform())
+    return t.float()
 
 
 def u_shaped(u: Tensor) -> Tensor:

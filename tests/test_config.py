@@ -246,6 +246,11 @@ CLASHES = [
         ("mixture_progressive", {"method": {"student_steps": 0}}, "method.student_steps: 0"),
         ("mixture_denoising_gan", {"method": {"steps": 0}}, "method.steps: 0"),
         ("mixture_pairs", {"method": {"count": 0}}, "method.count: 0"),
+        (
+            "digits_truncated",  # its critic compares four samples
+            {"data": {"batch_size": 32}, "hardware": {"devices": 4, "accumulate": 4}},
+            "data.batch_size: 32 .* 16 parts .* of whole groups of 4, which the critic compares",
+        ),
         # choices of path, prediction, times, weight and sampler that do not go together
         *(("mixture_diffusion", over, message) for over, message in CLASHES),
         (
@@ -294,6 +299,15 @@ def test_bad_file_is_named_in_a_line(tmp_path, text, message):
         read_yaml(path)
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
+
+
+def test_the_longest_file_is_a_mebibyte(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("a: 1 #".ljust(2**20, "x"))
+    assert read_yaml(path) == {"a": 1}
+    path.write_text("a: 1 #".ljust(2**20 + 1, "x"))
+    with pytest.raises(UserError, match=r"x.yaml: 1048577 bytes; 1048576 are the most"):
+        read_yaml(path)
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from datetime import timedelta
+from threading import Timer
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.multiprocessing as mp
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from gendiff import lost, ranks
+from gendiff import launch, lost, ranks
 from gendiff.errors import Interrupted, Lost, UserError
 from gendiff.ranks import Ranks, Vote, from_slurm, joined
+from gendiff.signals import Stop
 
 
 def refuse(kind):
@@ -93,6 +98,40 @@ def test_a_vote_is_answered_one_step_later(heard):
 
 def test_who_has_gone_is_named(heard):
     assert heard[0]["lost"] == "teacher: rank 0 of 2 hears nothing from rank 1."
+
+
+def test_who_has_gone_is_named_though_a_launcher_ends_all(monkeypatch):
+    """Its SIGTERM comes while the others are still asked."""
+    store = SimpleNamespace(set=lambda *_: None, check=lambda _: False)
+    monkeypatch.setattr(lost, "SECONDS", 0.2)
+    with Stop().listening():
+        Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+        assert lost.silence(store, 0, 2) == "hears nothing from rank 1."
+
+
+@pytest.mark.parametrize(
+    ("codes", "end"),
+    [
+        ({0: 75, 1: 75}, 75),
+        ({0: 2, 1: -signal.SIGTERM}, 2),  # one has said why, the launcher has ended the other
+        ({0: 75, 1: -signal.SIGKILL}, "rank 1 of 2 was killed by SIGKILL; run again to go on."),
+        ({0: 1, 1: -signal.SIGSEGV}, "rank 1 of 2 was killed by SIGSEGV; run again to go on."),
+        ({1: 3}, "rank 1 of 2 left with 3; run again to go on."),
+    ],
+)
+def test_a_launcher_says_who_was_killed(codes, end, monkeypatch):
+    ended = {r: ProcessFailure(r, 1, code, "") for r, code in codes.items()}
+
+    def launched(*words):
+        raise ChildFailedError("", ended)
+
+    monkeypatch.setattr(launch, "elastic_launch", lambda *_: launched)
+    if isinstance(end, int):
+        assert launch.launch(["run"], 2) == end
+        return
+    with pytest.raises(Lost) as told:
+        launch.launch(["run"], 2)
+    assert str(told.value) == end
 
 
 def test_alone_nothing_is_said_or_asked():

@@ -62,7 +62,9 @@ def call(args: Any) -> int:
 
     stages = pipeline.stages.values()
     hardware = [s.run.hardware for s in stages if args.only in (None, s.name)] or [HardwareConfig()]
-    processes = max(asked.devices for asked in hardware)
+    processes, nodes = (max(getattr(h, word) for h in hardware) for word in ("devices", "nodes"))
+    if nodes > 1 and not launched():
+        print(f"hardware.nodes: {nodes} are for --slurm and torchrun; this runs on one", flush=True)
     if processes > 1 and not launched() and not args.dry_run:
         print(f"starting {processes} processes", flush=True)
         return launch(args.words, processes)

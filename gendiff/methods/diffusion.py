@@ -102,5 +102,7 @@ class Diffusion(Method):
         """
         super().training_step(batch, batch_idx)
         if self.times == "importance":
-            t, losses = (torch.cat(parts) for parts in zip(*self.seen, strict=True))
+            seen = [torch.cat(parts) for parts in zip(*self.seen, strict=True)]
+            every: Any = self.all_gather(seen)  # so that all ranks remember the same
+            t, losses = (part.flatten() for part in every)
             self.importance.update(self.path, t, losses)

@@ -36,6 +36,10 @@ class DiscriminatorConfig:
     conditions: dict[str, int] = field(default_factory=dict)
     """Conditions the network takes: none, or label -> number of classes."""
 
+    def mixes(self, batch: int) -> int:
+        """Consecutive samples of a batch that are compared: no part of it may cut them."""
+        return group_of(batch)
+
 
 class DownBlock(nn.Module):
     """Two 3x3 convolutions that halve the image, and a 1x1 skip that halves it alike.
@@ -58,12 +62,16 @@ class DownBlock(nn.Module):
         return (h + self.skip(blur(x, padding=1, stride=2))) * math.sqrt(0.5)
 
 
+def group_of(batch: int) -> int:
+    """Samples of a group: 4, or where 4 does not divide the batch the largest that does."""
+    return next(size for size in (4, 3, 2, 1) if batch % size == 0)
+
+
 def batch_deviation(x: Tensor) -> Tensor:
     """Standard deviation between neighbouring samples, as one more channel.
 
-    The groups are of consecutive samples, so that a batch that is split between processes in
-    multiples of 4 has the same groups. They have 4 samples, or, where 4 does not divide the batch,
-    as many as the largest of 3, 2 and 1 that does; a group of 1 sees no deviation.
+    The groups, see `group_of`, are of consecutive samples, so that a batch that is split between
+    processes in multiples of them has the same ones. A group of 1 sees no deviation.
 
     Args:
         x: (B, C, H, W) features.
@@ -75,7 +83,7 @@ def batch_deviation(x: Tensor) -> Tensor:
     Source: Karras et al. 2018, "Progressive growing of GANs", sec. 3.
     """
     batch, _, height, width = x.shape
-    size = next(g for g in (4, 3, 2, 1) if batch % g == 0)
+    size = group_of(batch)
     groups = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(0, (-1, size))
     centred = groups - groups.mean(1, keepdim=True)
     # 1e-8 keeps both derivatives finite where all samples agree.

@@ -87,7 +87,10 @@ class Path(ABC):
         In [0, 1], a function of the signal-to-noise ratio alone, finite at both ends; so a
         network trained on one path knows where it is on any other.
         """
-        return torch.atan2(self.sigma(t), self.alpha(t)) * (2 / math.pi)
+        # in float64: of float32 its last bit depends on how a batch is split between processes
+        sigma = self.sigma(t)
+        angle = torch.atan2(sigma.double(), self.alpha(t).double())
+        return (angle * (2 / math.pi)).to(sigma.dtype)
 
     def input_scale(self, t: Tensor) -> Tensor | None:
         """Factor that brings x_t to about unit size before a network sees it; None for 1."""

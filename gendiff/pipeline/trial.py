@@ -20,7 +20,7 @@ from gendiff.pipeline.figures import figures_of
 from gendiff.pipeline.stages import Pipeline, Stage
 from gendiff.storage import make_folder, write_json
 from gendiff.tracking.sweep import outside_sweep
-from gendiff.tracking.wandb_run import INIT, WAIT, cut, wandb_mode
+from gendiff.tracking.wandb_run import WAIT, cut, settings, wandb_mode
 from gendiff.train import planned
 from gendiff.wandb_files import STEP, last_step
 
@@ -149,9 +149,7 @@ def open_run(trial: Trial, pipeline: Pipeline, folder: Path) -> Any:
     make_folder(folder / "wandb")
     said: dict[str, Any] = {"id": trial.name, "mode": mode, "dir": folder, "job_type": "trial"}
     said |= {"resume": "allow" if mode == "online" else None, "reinit": "create_new"}
-    said["settings"] = wandb.Settings(
-        silent=True, console="off", init_timeout=INIT, finish_timeout=WAIT
-    )
+    said["settings"] = wandb.Settings(**settings(WAIT))
     try:
         if trial.agent:
             run = wandb.init(**said)

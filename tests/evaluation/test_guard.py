@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -49,14 +50,20 @@ class Drawn:
         return self.rows[first : first + n]
 
 
-def watch(model, rows, batches_done=4):
-    """What the guard says of samples, and what it logs."""
-    run, said = read_run(model), []
+def guarded(model, rows, said):
+    """A guard of a method that has such samples."""
+    run = read_run(model)
     run.evaluation.steps.append(2)
     method = Drawn(rows, 0)
     method.path = build_method(run).path
-    guard = Guard(run, model.parent, method, torch.device("cpu"), Ranks(), said.append)
-    method.batches_done = batches_done
+    return Guard(run, model.parent, method, torch.device("cpu"), Ranks(), said.append)
+
+
+def watch(model, rows, batches_done=4):
+    """What the guard says of samples, and what it logs."""
+    said = []
+    guard = guarded(model, rows, said)
+    guard.model.method.batches_done = batches_done
     return said, guard.look()
 
 
@@ -92,3 +99,25 @@ def test_early_looks_are_logged_only(model):
     assert figures["watch/recall"] == 0
     assert said == []
     assert watch(model, torch.zeros(101, 2), batches_done=0)[1] == {}  # no look is due
+
+
+def test_a_rank_draws_its_own_rows_with_their_labels(model):
+    guard, seen = guarded(model, None, []), {}
+    labels = guard.reference.held_out.labels[guard.rows]
+    half = len(labels) // 2
+
+    def batches(first, last, steps, *, labels, seed):
+        seen["rows"], seen["told"] = (first, last), labels
+        return [(first, torch.zeros(last - first, 2))]
+
+    def look(drawn):
+        (seen["shown"],) = drawn
+        return SimpleNamespace(broken=True)
+
+    method = SimpleNamespace(batches_done=4, max_steps=4)
+    guard.model = SimpleNamespace(method=method, conditional=True, default_steps=2, batches=batches)
+    guard.reference.ranks, guard.reference.look = Ranks(1, 2), look
+    guard.look()
+    assert seen["rows"] == (half, len(labels))
+    assert seen["told"].equal(labels[half:])
+    assert seen["shown"][1].equal(labels[half:])

@@ -1,20 +1,13 @@
-"""Kill a real pipeline process again and again, resume it, and print what its weights became.
+"""Real processes of a small pipeline, to be killed or stopped: forks of one that has imported all.
 
-Imports once and forks a fresh process a try, so that a hundred kills take seconds, not minutes.
-
-    python tests/kill/forkserver.py FOLDER KILLS SEED PROCESSES
-
-With several processes one of them is killed and the others have to notice. Prints one JSON object:
-the digests of a run by one process, of an undisturbed run and of every killed run, the kills at
-random instants and at boundaries of a write, the processes that hung, and the exit codes of all
-final tries.
+So a hundred kills take minutes. With several processes one of them is killed and the others have
+to notice. `tools/kills.py` and `stopserver.py` are what runs it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import socket
 import sys
@@ -29,7 +22,7 @@ import torch
 # imported before the first fork, so that no try pays for them
 import gendiff.pipeline.runner
 import gendiff.pipeline.stages
-from gendiff import cli, lost, ranks, storage
+from gendiff import cli, lost, ranks
 from gendiff.methods import consistency, denoising_gan, diffusion, pairs, reflow
 from gendiff.networks import mlp
 from gendiff.signals import Stop
@@ -77,31 +70,6 @@ def attempt(
     return processes
 
 
-def die_at_boundary(number: int) -> Callable[[], None]:
-    """SIGKILL this process just before or just after its number-th fsync or rename."""
-
-    def install() -> None:
-        count = [0]
-
-        def counted(call: Any) -> Any:
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
-                count[0] += 1
-                if count[0] == number:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                result = call(*args, **kwargs)
-                count[0] += 1
-                if count[0] == number:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return result
-
-            return wrapper
-
-        storage.os.fsync = counted(os.fsync)  # type: ignore[attr-defined]
-        storage.os.replace = counted(os.replace)  # type: ignore[attr-defined]
-
-    return install
-
-
 def ended(pid: int, seconds: float) -> int | None:
     """The exit status of a process that ends within so many seconds."""
     deadline = time.monotonic() + seconds
@@ -139,51 +107,3 @@ def digests(folder: Path) -> dict[str, Any]:
         path.parent.name: json.loads(path.read_text())["digests"]
         for path in sorted(folder.glob("*/done.json"))
     }
-
-
-def main(root: Path, kills: int, seed: int, world: int) -> dict[str, Any]:
-    root.mkdir(parents=True, exist_ok=True)
-    choose = random.Random(seed)
-    alone = wait(attempt(root / "alone", 1, {}))
-    begun = time.monotonic()
-    undisturbed = wait(attempt(root / "undisturbed", world, {}))
-    length = time.monotonic() - begun
-    report: dict[str, Any] = {
-        "alone": digests(root / "alone"),
-        "undisturbed": digests(root / "undisturbed"),
-        "codes": [*alone, *undisturbed],
-        "killed": [],
-        "instants": 0,
-        "boundaries": 0,
-        "hung": 0,
-    }
-    left, number = kills, 0
-    while left > 0:
-        folder, codes = root / f"killed-{number}", [-9]
-        number += 1
-        for _ in range(12):  # kills on the way of one pipeline, then it may end
-            if left <= 0:
-                break
-            victim = choose.randrange(world)
-            if choose.random() < 0.5:
-                codes = wait(attempt(folder, world, {}), victim, choose.uniform(0.1, 0.6 * length))
-                report["instants"] += codes[0] == -9
-            else:  # the first rank writes most
-                strike = {0: die_at_boundary(choose.randint(1, 60))}
-                codes = wait(attempt(folder, world, strike))
-                report["boundaries"] += codes[0] == -9
-            left -= codes[0] == -9
-            report["hung"] += HUNG in codes
-            if codes[0] != -9:
-                break
-        if codes[0] == -9:
-            codes = wait(attempt(folder, world, {}))
-        report["codes"] += codes
-        report["killed"].append(digests(folder))
-    report["seconds"] = round(time.monotonic() - begun)
-    return report
-
-
-if __name__ == "__main__":
-    folder, *counts = sys.argv[1:]
-    print(json.dumps(main(Path(folder), *map(int, counts))))

@@ -58,8 +58,8 @@ def make(method, name="adam", clip=0.0, accumulate=1, config=None, networks=None
     return cls(config, networks or small, path, frozen, shape=shape, classes=classes, **settings)
 
 
-def fit(method, *callbacks, **settings):
-    """Train in a plain Trainer; returns the states of the optimizers."""
+def fit(method, *callbacks, batch=BATCH, **settings):
+    """Train in a plain Trainer, on global batches of that size; returns the optimizers' states."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     generator = torch.Generator().manual_seed(0)
@@ -76,7 +76,7 @@ def fit(method, *callbacks, **settings):
             **quiet,
             **settings,
         )
-        trainer.fit(method, DataModule(data, BATCH))
+        trainer.fit(method, DataModule(data, batch))
     assert method.batches_done == method.max_steps
     return [optimizer.state_dict()["state"] for optimizer in trainer.optimizers]
 

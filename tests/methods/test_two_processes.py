@@ -2,76 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
-from functools import partial
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from lightning.pytorch import Callback
+from cases import CASES
 from lightning.pytorch.strategies import DDPStrategy
-from small import STEPS, fit, make, poison
-from table import TRAINED
-
-from gendiff.methods.denoising_gan import DenoisingGANConfig
-from gendiff.methods.mean_flow import MeanFlowConfig
-from gendiff.methods.truncated import Truncated, TruncatedConfig
-from gendiff.networks.discriminator import Discriminator, DiscriminatorConfig
-from gendiff.networks.unet import UNet, UNetConfig
-
-
-def images(**settings):
-    """Networks for images: weights channels last, and a critic that compares neighbours."""
-    torch.manual_seed(0)
-    networks = {
-        "student": UNet(UNetConfig(channels=8, multipliers=[1]), (1, 8, 8), 1),
-        "critic": Discriminator(DiscriminatorConfig(64, 8, time=True), (1, 8, 8), 1),
-    }
-    config = TruncatedConfig(truncation=0.3, penalty_every=2)
-    return make(Truncated, config=config, networks=networks, shape=(1, 8, 8), **settings)
-
-
-def spoilt(case, role, batches, **settings):
-    method = make(case, **settings)
-    poison(method, role, batches)
-    return method
-
-
-def plain(case):
-    return lambda: make(case, clip=0.5, accumulate=2)
-
-
-PENALTIES = {"r1_gamma": 0.5, "r2_gamma": 0.5, "gradient_penalty": 0.5, "penalty_every": 3}
-PENALISED = DenoisingGANConfig(latent=2, **PENALTIES)
-FREE = TruncatedConfig(truncation=0.3, r1_gamma=0.0)
-APART = MeanFlowConfig(apart=0.6)
-SPOILT = {
-    "consistency lagging": ("student", {1, 3}, {"accumulate": 2}),
-    "denoising_gan": ("critic", {2, 3}, {"clip": 0.5, "accumulate": 2}),
-    "diffusion": ("student", {1, 5}, {"clip": 0.5, "accumulate": 2}),
-    "distribution_matching judged": ("student", {3, 5}, {}),
-    "shortcut": ("student", {2, 3}, {"accumulate": 4}),
-    "truncated_plus": ("generator", {0, 4}, {"name": "radam"}),
-}
-CASES = {
-    **{case: plain(case) for case in TRAINED if case not in SPOILT},
-    **{f"{case} nan": partial(spoilt, case, *how[:2], **how[2]) for case, how in SPOILT.items()},
-    "gan penalties": lambda: make("denoising_gan", config=PENALISED),
-    "mean_flow apart": lambda: make("mean_flow", config=APART, accumulate=2),
-    "truncated free": lambda: make("truncated", config=FREE),
-    "truncated images": lambda: images(accumulate=2),
-}
-
-
-class Losses(Callback):
-    """Those of every batch, on this rank."""
-
-    def __init__(self):
-        self.all = []
-
-    def on_train_batch_end(self, trainer, pl_module, *rest):
-        self.all.append(pl_module.losses)
+from seen import Seen, gathered
+from small import STEPS, fit
 
 
 def work(rank, ranks, folder):
@@ -90,12 +31,13 @@ def work(rank, ranks, folder):
         try:
             found = {}
             for name, build in CASES.items():
-                method, losses = build(), Losses()
+                method, seen = build(), Seen()
                 if ranks > 1:
                     strategy = DDPStrategy(find_unused_parameters=False)
                     settings = {"strategy": strategy, "devices": ranks}
-                fit(method, losses, **settings)
-                found[name] = {"losses": losses.all, "state": method.state_dict()}
+                fit(method, seen, **settings)
+                drawn = dict(seen.drawn), dict(seen.told)
+                found[name] = {"losses": seen.losses, "state": method.state_dict(), "drawn": drawn}
             torch.save(found, f"{folder}/{rank}-of-{ranks}.pt")
         finally:
             if ranks > 1:
@@ -133,6 +75,16 @@ def test_two_processes_train_as_one(case, found):
         assert losses[0].keys() == alone["losses"][batch].keys()
         for name, value in alone["losses"][batch].items():
             mean = (losses[0][name] + losses[1][name]) / 2
-            torch.testing.assert_close(mean, value, rtol=0, atol=2e-5, equal_nan=True)
-            assert not losses[0][name].isnan()
+            assert mean == pytest.approx(value, rel=0, abs=2e-5, nan_ok=True)
+            assert not math.isnan(losses[0][name])
     assert state["skipped"][:, 1].sum() == (2 if case.endswith("nan") else 0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_drawn_is_the_same_to_the_bit(case, found):
+    """Sample indices, random numbers, and noise levels as the networks are told them."""
+    alone, *ranks = (results[case]["drawn"] for results in found)
+    for ours, wanted in zip(gathered(ranks), gathered([alone]), strict=True):
+        assert ours.keys() == wanted.keys()
+        for note, numbers in wanted.items():
+            assert torch.equal(ours[note], numbers), note

@@ -50,6 +50,14 @@ def test_a_script_a_stage_that_asks_for_what_its_stage_does(gendiff, tmp_path, s
     assert "gpus" not in gendiff_script(gendiff, tmp_path / "cpu")
 
 
+def test_nodes_without_slurm_are_told(gendiff, tmp_path):
+    told = gendiff("run", tmp_path, "--dry-run", "hardware.nodes=2")[1]
+    assert (
+        told.splitlines()[0] == "hardware.nodes: 2 are for --slurm and torchrun; this runs on one"
+    )
+    assert "nodes" not in gendiff("run", tmp_path, "--dry-run")[1]
+
+
 def gendiff_script(gendiff, folder):
     assert gendiff("run", folder, "--slurm", "hardware.accelerator=cpu")[0] == 0
     return (folder / "slurm" / "teacher.sh").read_text()
