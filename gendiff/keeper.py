@@ -50,7 +50,6 @@ class Keeper(Callback):
         self.told = int(pl_module.skipped[:, 1].sum())
         self.saved = self.begun = time.monotonic()
         self.stop.patient = True
-        self.stop.take_back()  # Lightning's loop answers SIGTERM by leaving at once, with code 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

@@ -22,7 +22,7 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self.asked, self.patient, self.listens = False, False, False
+        self.asked, self.patient = False, False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         hurry = self.asked and number == signal.SIGINT  # a launcher may repeat the others
@@ -33,18 +33,9 @@ class Stop:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Handle the signals for as long as the block runs."""
-        old = {number: signal.getsignal(number) for number in SIGNALS}
-        self.listens = True
-        self.take_back()
+        old = {number: signal.signal(number, self._handle) for number in SIGNALS}
         try:
             yield
         finally:
-            self.listens = False
             for number, handler in old.items():
                 signal.signal(number, handler)
-
-    def take_back(self) -> None:
-        """Take the signals from a library that has begun to answer them too, if we listen."""
-        if self.listens:
-            for number in SIGNALS:
-                signal.signal(number, self._handle)

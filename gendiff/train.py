@@ -251,7 +251,7 @@ def fit(
     # deterministic kernels come with this, against code that reads what it never wrote: 2 % of time
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     with reporter.task(title, method.max_steps, method.batches_done) as task:
-        guard = Guard(run, job.folder.parent, method, device, ranks, say)
+        guard = Guard(run, job.folder, method, device, ranks, say)
         if ranks.first:
             trackers = [*make_trackers(job.folder, run, method.batches_done, say), *job.also]
         keeper = Keeper(run, checkpoints, state, trackers, task, stop, guard, ranks)
@@ -275,6 +275,8 @@ def fit(
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
         )
+        # Lightning's answer to SIGTERM leaves with code 0, or waits in a message for other ranks
+        setattr(trainer._signal_connector, "register_signal_handlers", lambda: None)  # noqa: B010
         try:
             trainer.fit(method, DataModule(dataset, run.data.batch_size, run.hardware.workers))
         finally:

@@ -10,16 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gendiff.build import run_folder_of
 from gendiff.evaluation.points import SEED
 from gendiff.evaluation.reference import Reference
 from gendiff.evaluation.sight import Sight, measure
 from gendiff.model import Model
 from gendiff.ranks import Ranks
+from gendiff.report.save import save_samples
 from gendiff.sections import RunConfig
 from gendiff.seeding import key
 
 SAMPLES = 256
 """Samples a look: enough to tell collapse."""
+SHOWN = 64
+"""Of them in a picture."""
 METRICS = ("precision_recall", "copying")
 COLLAPSE = 0.5
 """Share of the recall of real data below which samples have likely collapsed."""
@@ -32,9 +36,11 @@ class Guard:
 
     Nothing of the training is touched: sampling has its own random numbers. Figures are logged as
     ``watch/recall``, ``watch/precision``, ``watch/nearest_ratio`` and ``watch/copying``; from half
-    of the training on, what looks wrong is said aloud.
+    of the training on, what looks wrong is said aloud. A picture of some of them, the same ones in
+    every look, goes to ``samples/training/``.
 
     Args:
+        folder: of the stage.
         method: the method in training.
         say: prints a line.
     """
@@ -42,7 +48,7 @@ class Guard:
     def __init__(
         self,
         run: RunConfig,
-        run_folder: Path,
+        folder: Path,
         method: Any,
         device: torch.device,
         ranks: Ranks,
@@ -51,9 +57,9 @@ class Guard:
         times = run.evaluation.watch_times if run.evaluation.steps and method.samplers else 0
         steps = {method.max_steps * (i + 1) // times for i in range(times)}
         self.steps = {step for step in steps if step > method.batches_done}
-        self.model, self.say = Model(run, method, method.speaker), say
+        self.model, self.folder, self.say = Model(run, method, method.speaker), folder, say
         if self.steps:  # now, as what is wrong with it should not end a training half-way
-            self.reference = Reference(run, run_folder, device, ranks)
+            self.reference = Reference(run, run_folder_of(folder), device, ranks)
             self.rows = some(self.reference.held_out)
             self.real = self._measure(self.reference.train.rows(some(self.reference.train)))
             self.told: set[str] = set()
@@ -90,9 +96,17 @@ class Guard:
             seed=SEED,
         )
         for i, x in drawn:
+            if ranks.first and i == 0:
+                self._show(x, labels[: len(x)])
             rows = slice(max(first, i), min(last, i + len(x)))
             if rows.start < rows.stop:
                 yield x[rows.start - i : rows.stop - i], labels[rows]
+
+    def _show(self, x: Tensor, labels: Tensor) -> None:
+        """A picture of the first samples, by class where they were asked for one."""
+        x, step = x[:SHOWN].cpu(), self.model.method.batches_done
+        x = x[labels[: len(x)].cpu().argsort(stable=True)] if self.model.conditional else x
+        save_samples(x, self.folder / "samples" / "training" / f"step-{step:07d}.png", classes=0)
 
     def _measure(self, generated: Sight) -> dict[str, float]:
         reference = self.reference

@@ -34,6 +34,8 @@ def test_training_is_bit_identical_with_and_without(config, tmp_path):
             assert 0 <= float(row["watch/recall"]) <= 1
             assert 0 <= float(row["watch/copying"]) <= 1
             assert float(row["watch/nearest_ratio"]) > 0
+        shown = sorted((folder / "small/samples/training").glob("*.png"))
+        assert [path.stem for path in shown] == [f"step-{int(r['step']):07d}" for r in rows]
     assert digests[0] == digests[3]
 
 
@@ -56,7 +58,7 @@ def guarded(model, rows, said):
     run.evaluation.steps.append(2)
     method = Drawn(rows, 0)
     method.path = build_method(run).path
-    return Guard(run, model.parent, method, torch.device("cpu"), Ranks(), said.append)
+    return Guard(run, model, method, torch.device("cpu"), Ranks(), said.append)
 
 
 def watch(model, rows, batches_done=4):

@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from gendiff.methods.base import Method
+from gendiff.signals import Stop
 
 
 @pytest.mark.parametrize("hook", ["on_train_batch_start", "on_train_batch_end"])
@@ -26,3 +27,18 @@ def test_a_signal_between_two_steps_stops_after_the_next(
     monkeypatch.undo()
     assert "teacher" in gendiff("status", tmp_path)[1]
     assert gendiff("run", tmp_path)[0] == 0
+
+
+def test_a_signal_as_training_is_set_up_stops_at_once(gendiff, tmp_path, monkeypatch):
+    """Nobody else answers it: with several ranks, Lightning would wait for messages of theirs."""
+    answers = []
+
+    def asked(self):
+        answers.append(signal.getsignal(signal.SIGTERM))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Method, "on_fit_start", asked)
+    code, _, told = gendiff("run", tmp_path)
+    assert code == 75
+    assert told == "gendiff: SIGTERM; run again to go on.\n"
+    assert isinstance(answers[0].__self__, Stop)
