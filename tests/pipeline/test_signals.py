@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from gendiff.data.base import DataModule
 from gendiff.methods.base import Method
 from gendiff.signals import Stop
 
@@ -37,7 +38,7 @@ def test_a_signal_as_training_is_set_up_stops_at_once(gendiff, tmp_path, monkeyp
         answers.append(signal.getsignal(signal.SIGTERM))
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(Method, "on_fit_start", asked)
+    monkeypatch.setattr(DataModule, "train_dataloader", asked)
     code, _, told = gendiff("run", tmp_path)
     assert code == 75
     assert told == "gendiff: SIGTERM; run again to go on.\n"
