@@ -39,24 +39,20 @@ def draw_times(
             proportion to e^(a x) + e^(a (1 - x)), a = 4 (Lee et al. 2024, Section 4.1 and code).
         mean, std: of the normal.
     """
-
+    how = "antithetic" if kind == "antithetic" else "normal" if kind in MEANS else "uniform"
+    drawn: Tensor = getattr(draw, how)()
     # in float64: PyTorch's sigmoid of float32 depends, in its last bit, on how a batch is split
-    def normal() -> Tensor:
-        return mean + std * draw.normal().double()
-
-    def uniform() -> Tensor:
-        return (draw.antithetic() if kind == "antithetic" else draw.uniform()).double()
-
+    x = drawn.double()
     if kind == "log_normal":
-        t = _kept(path, path.inverse_log_snr(-2 * normal()))
+        t = _kept(path, path.inverse_log_snr(-2 * (mean + std * x)))
     elif kind == "logit_normal":
-        t = _kept(path, path.t_max * normal().sigmoid())
+        t = _kept(path, path.t_max * (mean + std * x).sigmoid())
     elif kind == "log_snr":
         low, high = path.log_snr_range
-        t = _kept(path, path.inverse_log_snr(low + (high - low) * uniform()))
+        t = _kept(path, path.inverse_log_snr(low + (high - low) * x))
     else:
-        t = at_share(path, u_shaped(uniform()) if kind == "u_shaped" else uniform())
-    return t.float()
+        t = at_share(path, u_shaped(x) if kind == "u_shaped" else x)
+    return t.to(drawn.dtype)
 
 
 def u_shaped(u: Tensor) -> Tensor:

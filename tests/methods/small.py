@@ -106,7 +106,7 @@ class Tuned(nn.Module):
         self.mixture, self.path, self.mlp = (
             mixture,
             Cosine(),
-            MLP(MLPConfig(width=64, depth=3), (2,), 2),
+            MLP(MLPConfig(width=32, depth=2), (2,), 2),
         )
         nn.init.zeros_(self.mlp.output.weight)
         nn.init.zeros_(self.mlp.output.bias)
@@ -130,7 +130,7 @@ def learn(cls, config, path, teacher=None, *steps, tuned=False, batches=150, lr=
     fresh = (
         (lambda: Tuned(truth.mixture))
         if tuned
-        else lambda: MLP(MLPConfig(width=64, depth=3), (2,), 2)
+        else lambda: MLP(MLPConfig(width=32, depth=2), (2,), 2)
     )
     networks = {role: fresh() for role in cls.roles if role not in cls.frozen}
     optim = OptimConfig("adam", lr, warmup_steps=20, schedule="cosine", ema_decay=0.98)

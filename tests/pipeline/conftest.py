@@ -97,13 +97,15 @@ def gendiff(pair, capsys):
 
 @pytest.fixture
 def snapshot():
-    """``snapshot(folder)`` -> {file: (digest, mtime)} of all but locks."""
+    """``snapshot(folder)`` -> {file: (digest, mtime)} of all but locks and the report, which is
+    made anew by every run.
+    """
 
     def take(folder):
         return {
             str(path.relative_to(folder)): (sha256(path), path.stat().st_mtime_ns)
             for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name != ".lock"
+            if path.is_file() and path.name not in (".lock", "report.html")
         }
 
     return take

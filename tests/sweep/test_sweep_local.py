@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,8 @@ def test_real_trials_one_killed_go_on_under_its_id(write, tmp_path, two):
 
 class Server:
     """A stand-in for the wandb module, as far as sweeps go."""
+
+    __spec__ = ModuleSpec("wandb", None)
 
     def __init__(self):
         self.created, self.agents = [], []
