@@ -69,8 +69,7 @@ class Keeper(Callback):
             self.task.loss = losses.get(next(iter(pl_module.losses)), self.task.loss)
             levels = self.levels(pl_module)
             logged = {**losses, **levels, **watched, **self.count_skipped(pl_module)}
-            for tracker in self.trackers:
-                tracker.log(logged, done)
+            self.ranks.decide(lambda: self.tell(logged, done))
         self.task.update(done, self.run.data.batch_size, self.task.loss)
         if save:
             optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
@@ -81,6 +80,11 @@ class Keeper(Callback):
             self.saved = time.monotonic()
         if asked and not last:
             raise for_all(Interrupted, f"stopped at step {done} of {pl_module.max_steps}")
+
+    def tell(self, logged: dict[str, float], step: int) -> None:
+        """Tell all that take losses."""
+        for tracker in self.trackers:
+            tracker.log(logged, step)
 
     def seconds(self) -> float | None:
         """That the steps done took, those of resumed runs as well; None if those are unknown."""

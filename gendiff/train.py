@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import platform
-import subprocess
 import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +28,7 @@ from gendiff.keeper import Keeper, seconds_of
 from gendiff.methods.base import Method
 from gendiff.products import make_product, open_product
 from gendiff.progress import Reporter
+from gendiff.provenance import cost_of, provenance
 from gendiff.ranks import Ranks
 from gendiff.sections import RunConfig
 from gendiff.settle import settled
@@ -114,17 +112,6 @@ def save_networks(method: Method, folder: Path, ranks: Ranks) -> dict[str, str]:
     return digests
 
 
-def cost_of(seconds: float | None, ranks: Ranks, device: torch.device) -> dict[str, Any]:
-    """Recorded, never compared: what the training took, and of what.
-
-    Args:
-        seconds: of the steps that led to the weights, over all resumes; None if unknown.
-    """
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    rounded = None if seconds is None else round(seconds, 3)
-    return {"seconds": rounded, "processes": ranks.world, "device": name}
-
-
 def finish(job: Job, digests: Mapping[str, str], cost: Mapping[str, Any]) -> None:
     """Write ``done.json``: the stage is finished."""
     config = sha256(job.folder / "config.yaml")  # it says what the weights mean
@@ -161,32 +148,6 @@ def begin(job: Job) -> None:
         settled = {"settled": asdict(job.run.method)}
         record = {**job.record, **settled, "provenance": provenance()}
         write_json(job.folder / "stage.json", record)
-
-
-def provenance() -> dict[str, Any]:
-    """Recorded, never compared: versions, host, commit."""
-    packages = ("gendiff", "torch", "lightning")
-    return {
-        "host": platform.node(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-        "threads": torch.get_num_threads(),
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    try:
-        result = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=5,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
 
 
 def produce(method: Method, job: Job, reporter: Reporter, title: str) -> dict[str, str]:
@@ -252,8 +213,12 @@ def fit(
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     with reporter.task(title, method.max_steps, method.batches_done) as task:
         guard = Guard(run, job.folder, method, device, ranks, say)
-        if ranks.first:
-            trackers = [*make_trackers(job.folder, run, method.batches_done, say), *job.also]
+
+        def open_logs() -> None:
+            trackers.extend(make_trackers(job.folder, run, method.batches_done, say))
+            trackers.extend(job.also)
+
+        ranks.decide(open_logs)
         keeper = Keeper(run, checkpoints, state, trackers, task, stop, guard, ranks)
         alone = ranks.world == 1
         strategy = Sharded() if sharded(run, ranks) else DDPStrategy(broadcast_buffers=False)

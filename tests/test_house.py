@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ ORDER = [
     "storage",
     "lost",
     "ranks",
+    "provenance",
     "values",
     "yaml_files",
     "weights",
@@ -139,6 +141,12 @@ def test_imports_run_one_way():
 def test_every_module_has_its_place():
     tops = {Path(name).parts[0].removesuffix(".py") for name in FILES} - {"__init__"}
     assert tops == {*ORDER, "networks", "metrics"}
+
+
+def test_every_folder_of_modules_is_in_the_wheel():
+    config = tomllib.loads((HOUSE.parent / "pyproject.toml").read_text())
+    listed = set(config["tool"]["setuptools"]["packages"]) - {"gendiff.configs", "gendiff.stages"}
+    assert listed == {".".join(["gendiff", *Path(name).parent.parts]) for name in FILES}
 
 
 def calls(tree):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gendiff.build import run_folder_of
+from gendiff.errors import UserError
 from gendiff.evaluation.points import SEED
 from gendiff.evaluation.reference import Reference
 from gendiff.evaluation.sight import Sight, measure
@@ -106,7 +107,11 @@ class Guard:
         """A picture of the first samples, by class where they were asked for one."""
         x, step = x[:SHOWN].cpu(), self.model.method.batches_done
         x = x[labels[: len(x)].cpu().argsort(stable=True)] if self.model.conditional else x
-        save_samples(x, self.folder / "samples" / "training" / f"step-{step:07d}.png", classes=0)
+        path = self.folder / "samples" / "training" / f"step-{step:07d}.png"
+        try:
+            save_samples(x, path, classes=0)
+        except UserError as error:  # a full disk, say: no reason to end a training
+            self.say(f"  step {step}: no picture of samples: {error}")
 
     def _measure(self, generated: Sight) -> dict[str, float]:
         reference = self.reference

@@ -14,6 +14,7 @@ from queue import Queue
 import torch
 
 from gendiff.errors import Interrupted, UserError
+from gendiff.pipeline.overview import write_report
 from gendiff.pipeline.plan import make_plan
 from gendiff.pipeline.quality import is_evaluated, write_summary
 from gendiff.pipeline.runner import refuse_unfit
@@ -43,7 +44,7 @@ def run_jobs(
     A stage that fails keeps only those from running that need it.
 
     Returns:
-        The exit code: 0, or that of the first stage that failed.
+        The exit code: 0, or that of the first stage that failed; 1 if it was killed.
 
     Raises:
         UserError: a stage is stale or damaged, or asks for several processes itself.
@@ -64,7 +65,8 @@ def run_jobs(
 
     code = schedule(waiting, start, jobs, reporter.say)
     write_summary(pipeline, folder, reporter)
-    return code
+    reporter.say(str(write_report(folder)))
+    return code if code >= 0 else 1
 
 
 def surroundings(place: int, jobs: int) -> dict[str, str]:
@@ -123,7 +125,8 @@ def schedule(
                 threading.Thread(target=listen, args=(name, process), daemon=True).start()
             if not running:
                 return failed
-            failed = hear() or failed
+            code = hear()
+            failed = failed or code or 0
     except Interrupted:
         for process, _ in running.values():
             process.terminate()

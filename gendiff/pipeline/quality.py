@@ -163,12 +163,20 @@ def current_entries(folder: Path, run: RunConfig) -> dict[Point, Entry]:
     return Marks(folder, run).current(read_entries(folder / "evaluation.json"))
 
 
+def has_evaluator(stage: Stage, run_folder: Path) -> bool:
+    """Whether the stage that measures another, if one does, is done."""
+    measures = stage.run.evaluation.stage
+    return not measures or (run_folder / measures / "done.json").is_file()
+
+
 def is_evaluated(stage: Stage, run_folder: Path) -> bool:
     """Whether a finished stage has all figures that its ``evaluation`` asks for."""
     if stage.run.method_class.extracts:
         return (run_folder / stage.name / "evaluation.json").is_file()
     if not stage.run.method_class.samplers:
         return True
+    if not has_evaluator(stage, run_folder):
+        return False
     folder, asked = run_folder / stage.name, stage.run.evaluation.draws
     current = current_entries(folder, stage.run)
     return all(len(draws_of(current, point, asked)) >= asked for point in points_of(stage.run))
@@ -182,7 +190,8 @@ def write_summary(
     wanted = Floors()
     for name, stage in pipeline.stages.items():
         folder, run = run_folder / name, stage.run
-        if not (run.method_class.samplers and (folder / "done.json").is_file()):
+        done = (folder / "done.json").is_file() and has_evaluator(stage, run_folder)
+        if not (run.method_class.samplers and done):
             continue
         if shown := shown_entries(folder, run):
             entries += shown

@@ -83,9 +83,9 @@ def run_pipeline(
                 run_step(step, latest, title, reporter, stop, ranks, trial)
     if not dry_run:
         ranks.decide(lambda: write_summary(pipeline, folder, reporter, show=not only))
-        ranks.decide(lambda: reporter.say(str(write_report(folder))))
         if trial:
             ranks.decide(trial.record)
+        ranks.decide(lambda: reporter.say(str(write_report(folder))))
 
 
 def batches_ahead(steps: list[Step]) -> int:

@@ -61,7 +61,8 @@ def test_each_runs_once_after_what_it_needs(jobs):
 
 
 def test_a_failure_keeps_only_those_back_that_need_it():
-    code, said, begun, _ = scheduled(2, {"a": "echo why; exit 2"})
+    """And it is the first one whose exit code is told."""
+    code, said, begun, _ = scheduled(2, {"a": "echo why; exit 2", "d": "exit 75"})
     assert code == 2
     assert "a | why" in said
     assert sorted(name for name, _ in begun) == ["a", "c", "d"]
