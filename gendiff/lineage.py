@@ -222,9 +222,9 @@ def damage(folder: Path, nodes: Mapping[str, Node]) -> list[str]:
     if not any(folder.glob("*/stage.json")):
         return []
     lines = []
-    for name, node in nodes.items():
+    for name in nodes:
         place = Path(name) if "/" in name else folder / name
-        done = check_done(place) if node.done else {"digests": {}}
+        done = check_done(place) if (place / "done.json").is_file() else {"digests": {}}
         for file in done["digests"]:
             try:
                 check_file(place, file, done, known_sha256)
