@@ -82,7 +82,12 @@ def test_every_choice_is_one_of_a_method():
             {"lu2022dpmsolverpp"},
             {"lu2022dpmsolver"},
         ),
-        ("mixture_diffusion", ["method.weight=elbo"], {"kingma2021variational"}, set()),
+        (
+            "mixture_diffusion",
+            ["path.name=vp", "method.weight=elbo"],
+            {"kingma2021variational"},
+            set(),
+        ),
         ("mixture_flow", [], {"lipman2023flow"}, {"ho2020denoising", "tong2024improving"}),
         ("mixture_flow", ["method.coupling=optimal"], {"tong2024improving"}, set()),
         ("digits_diffusion", [], {"ho2021classifierfree", "naeem2020reliable"}, {"lin2018pacgan"}),
