@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gendiff import registry
@@ -36,13 +36,14 @@ KEYS: dict[tuple[str, str], Paper] = {
         "ICCV",
         2023,
     ),
-    ("weight", "likelihood"): Paper(
+    ("weight", "elbo"): Paper(
         "Diederik P. Kingma, Tim Salimans, Ben Poole, Jonathan Ho",
         "Variational Diffusion Models",
         "NeurIPS",
         2021,
     ),
     ("curriculum", "ict"): ICT,
+    ("distance", "pseudo_huber"): ICT,
     ("coupling", "optimal"): Paper(
         "Alexander Tong, Kilian Fatras, Nikolay Malkin, Guillaume Huguet, Yanlei Zhang, "
         "Jarrid Rector-Brooks, Guy Wolf, Yoshua Bengio",
@@ -135,6 +136,15 @@ def papers_of(run: RunConfig) -> list[Paper]:
     found = [paper for part in parts for paper in getattr(part, "papers", ())]
     guided = (judged and any(asked.guidance)) or (run.conditional and value(run, "label_dropout"))
     return unique([*found, *keys_used(run), *([GUIDANCE] if guided else [])])
+
+
+def users_of(runs: Mapping[str, RunConfig]) -> list[tuple[Paper, list[str]]]:
+    """The papers of stages by name, oldest first, each with the stages that use it."""
+    users: dict[Paper, list[str]] = {}
+    for name, run in runs.items():
+        for paper in papers_of(run):
+            users.setdefault(paper, []).append(name)
+    return sorted(users.items(), key=lambda item: (item[0].year, item[0].key))
 
 
 def keys_used(run: RunConfig) -> list[Paper]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gendiff.build import check_done
+from gendiff.build import check_done, check_file
 from gendiff.checkpoint import Checkpoints
 from gendiff.data.pairs import STAMP
 from gendiff.errors import UserError
-from gendiff.storage import read_json
+from gendiff.storage import known_sha256, read_json
 from gendiff.wandb_files import Logged, files_in, read_runs
 
 Digests = dict[str, str]
@@ -122,6 +122,18 @@ def read_node(folder: Path, name: str) -> Node:
     """
     record = read_json(folder / "stage.json")
     done = check_done(folder) if (folder / "done.json").is_file() else None
+    return node_of(folder, name, record, done)
+
+
+def node_of(folder: Path, name: str, record: Any, done: Mapping[str, Any] | None) -> Node:
+    """`read_node` of what its files hold.
+
+    Args:
+        done: None of a stage that is not done.
+
+    Raises:
+        UserError: they do not hold what gendiff writes.
+    """
     try:
         node = Node(
             name=name,
@@ -199,6 +211,26 @@ def short(digest: str | None) -> str:
 def problems(nodes: Mapping[str, Node]) -> list[str]:
     """A line for each recorded digest of a parent's that is not the parent's own."""
     return [line for node in nodes.values() for line in _problems_of(node, nodes)]
+
+
+def damage(folder: Path, nodes: Mapping[str, Node]) -> list[str]:
+    """A line for each file of a stage's that is not what the stage wrote, by its digest.
+
+    Args:
+        folder: that the nodes were read of. Out of W&B's files there is nothing to check.
+    """
+    if not any(folder.glob("*/stage.json")):
+        return []
+    lines = []
+    for name in nodes:
+        place = Path(name) if "/" in name else folder / name
+        done = check_done(place) if (place / "done.json").is_file() else {"digests": {}}
+        for file in done["digests"]:
+            try:
+                check_file(place, file, done, known_sha256)
+            except UserError as error:
+                lines.append(str(error))
+    return lines
 
 
 def _problems_of(node: Node, nodes: Mapping[str, Node]) -> Iterator[str]:

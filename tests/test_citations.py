@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from dataclasses import is_dataclass
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -50,6 +53,25 @@ def test_every_method_that_learns_to_sample_has_a_source():
     assert not [n for n, cls in methods.items() if cls.samplers and not cls.papers]
 
 
+def choices(config, prefix=""):
+    """Keys of a config with the words that each may be, those within by a dotted name."""
+    for name, hint in get_type_hints(config).items():
+        kinds = [hint, *get_args(hint)]
+        words = {word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)}
+        yield prefix + name, words
+        for kind in filter(is_dataclass, kinds):
+            yield from choices(kind, f"{prefix}{name}.")
+
+
+def test_every_choice_is_one_of_a_method():
+    found = defaultdict(set)
+    for name in registry.names("methods"):
+        for key, words in choices(registry.lookup("methods", name).Config):
+            found[key] |= words
+    assert not [key for key in citations.KEYS if key[1] not in found[key[0]]]
+    assert not [key for key in citations.WEIGHTS if key not in found]
+
+
 @pytest.mark.parametrize(
     ("config", "words", "there", "absent"),
     [
@@ -59,6 +81,12 @@ def test_every_method_that_learns_to_sample_has_a_source():
             ["evaluation.samplers=[dpmpp_2m@log_snr]"],
             {"lu2022dpmsolverpp"},
             {"lu2022dpmsolver"},
+        ),
+        (
+            "mixture_diffusion",
+            ["path.name=vp", "method.weight=elbo"],
+            {"kingma2021variational"},
+            set(),
         ),
         ("mixture_flow", [], {"lipman2023flow"}, {"ho2020denoising", "tong2024improving"}),
         ("mixture_flow", ["method.coupling=optimal"], {"tong2024improving"}, set()),

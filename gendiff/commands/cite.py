@@ -16,13 +16,8 @@ def arguments(command: ArgumentParser) -> None:
 
 def call(args: Any) -> None:
     """Print each paper once, with the stages that use it."""
-    from gendiff.citations import papers_of
-    from gendiff.papers import Paper
+    from gendiff.citations import users_of
 
     pipeline, _ = open_pipeline(args)
-    users: dict[Paper, list[str]] = {}
-    for name, stage in pipeline.stages.items():
-        for paper in papers_of(stage.run):
-            users.setdefault(paper, []).append(name)
-    for paper, names in sorted(users.items(), key=lambda item: (item[0].year, item[0].key)):
+    for paper, names in users_of({name: stage.run for name, stage in pipeline.stages.items()}):
         print(f"{paper.bibtex}\n" if args.bibtex else f"{paper.text}\n    {', '.join(names)}")

@@ -14,12 +14,12 @@ def arguments(command: ArgumentParser) -> None:
 
 
 def call(args: Any) -> int:
-    """The tree, then a line for each digest that is not the parent's; 1 if there is one."""
+    """The tree, then a line for each digest that is not the parent's or the file's; 1 if any."""
     from rich.markup import escape
     from rich.tree import Tree
 
     from gendiff.errors import printable
-    from gendiff.lineage import Node, problems, read_lineage, role_digest, roles_of, short
+    from gendiff.lineage import Node, damage, problems, read_lineage, role_digest, roles_of, short
     from gendiff.progress import Reporter
 
     folder = Path(args.run)
@@ -53,7 +53,7 @@ def call(args: Any) -> int:
         for other in above[1:]:
             branches[other].add(text(f"{name}, shown under {above[0]}"))
     reporter.console.print(tree)
-    wrong = problems(nodes)
+    wrong = [*problems(nodes), *damage(folder, nodes)]
     for line in wrong:
         reporter.say(printable(line))
     return 1 if wrong else 0

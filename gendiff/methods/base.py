@@ -89,8 +89,8 @@ class Method(Declared, LightningModule):
         self.losses: dict[str, Tensor] = {}
         """Detached parts of the last losses, by ``role/part`` where there are several roles."""
         self.seen: list[tuple[Tensor, Tensor]] = []
-        """Times and detached errors of the last loss's samples, (B,) each, if the method leaves
-        them: losses by noise level are made of these, where they are logged."""
+        """Times and detached errors of the whole batch's samples, a pair for each loss computed on
+        it, (B,) of its part, if the method leaves them: losses by noise level are made of these."""
         self.register_buffer("skipped", torch.zeros(len(self.learning), 2, dtype=torch.long))
 
         self.networks = nn.ModuleDict({r: n.requires_grad_(True) for r, n in networks.items()})

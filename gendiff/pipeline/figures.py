@@ -7,7 +7,6 @@ samplers or guidance weights the first of each counts.
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any
 
 from gendiff.evaluation.entries import Marks, points_of, read_entries
 from gendiff.pipeline.stages import Stage
-from gendiff.tracking.csv_file import read_rows
-from gendiff.tracking.wandb_run import numbers
+from gendiff.report.figures import finite
+from gendiff.tracking.csv_file import numbers, read_rows
 
 SETTINGS = ("steps", "guidance", "samples", "draws")
 """Numbers of an evaluated point that are no figures of it."""
@@ -47,12 +46,8 @@ def figures_in(entry: dict[str, Any]) -> dict[str, float]:
     """The finite figures of an evaluated point, without intervals and settings."""
     return {
         name: value
-        for name, value in entry.items()
-        if isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and name not in SETTINGS
-        and not name.endswith("_interval")
-        and math.isfinite(value)
+        for name, value in finite(entry).items()
+        if name not in SETTINGS and not name.endswith("_interval")
     }
 
 
@@ -60,7 +55,6 @@ def history(folder: Path) -> dict[str, list[float]]:
     """The finite figures that a stage has logged so far, by column."""
     columns = dict[str, list[float]]()
     for row in read_rows(folder / "metrics.csv", sys.maxsize):
-        for name, value in numbers(row).items():
-            if math.isfinite(value):
-                columns.setdefault(name, []).append(value)
+        for name, value in finite(numbers(row)).items():
+            columns.setdefault(name, []).append(value)
     return columns

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,20 @@ from typing import Any
 from gendiff.build import check_done, check_file
 from gendiff.config import compose
 from gendiff.errors import UserError
-from gendiff.lineage import Node, read_node, roles_of, short
+from gendiff.lineage import Node, node_of, roles_of, short
 from gendiff.pipeline.fingerprint import differences, flatten
+from gendiff.report.figures import finite, is_finite
 from gendiff.report.views import Change, Curve, StageView
 from gendiff.sections import RunConfig
-from gendiff.storage import known_sha256, locked, read_json
+from gendiff.storage import known_sha256, lock_of, locked, read_json
+from gendiff.tracking.csv_file import numbers, read_rows
 from gendiff.train import planned
 from gendiff.yaml_files import read_yaml
 
 LARGEST = 2**26
 """Bytes of a log or a list of figures; what is larger is named, not read."""
+MOST = 1e15
+"""Size of the numbers that are drawn."""
 
 
 class Found:
@@ -58,11 +62,12 @@ class Found:
             self.why.append(self.within(error))
 
     def _read_record(self) -> None:
-        self.node = read_node(self.folder, self.name)
-        self.record = read_json(self.folder / "stage.json")
-        if not self.node.done:
+        record = read_json(self.folder / "stage.json")
+        done = check_done(self.folder) if (self.folder / "done.json").is_file() else None
+        self.node, self.record = node_of(self.folder, self.name, record, done), record
+        if done is None:
             return
-        self.done = check_done(self.folder)
+        self.done = done
         if self.done.get("fingerprint") != self.node.fingerprint:
             raise UserError("done.json is of another run")
         for file in self.done["digests"]:
@@ -106,7 +111,7 @@ class Found:
 
     def state(self, others: Mapping[str, Found]) -> str:
         """In a word or two."""
-        if locked(self.folder.parent / ".locks" / self.name):
+        if locked(lock_of(self.folder)):
             return "running"
         if self.damaged:
             return "damaged"
@@ -181,28 +186,15 @@ class Found:
             return {}
         try:
             self.check_size(path.name)
-            with path.open(newline="", errors="replace") as file:
-                for row in csv.DictReader(file):
-                    step = positive(row.pop("step", None))
-                    for name, text in row.items() if step is not None else ():
-                        value = number(text)
-                        if value is not None:
-                            curves.setdefault(str(name), []).append((float(step or 0), value))
+            for row in read_rows(path, sys.maxsize):
+                for name, value in finite(numbers(row)).items():
+                    if abs(value) < MOST:
+                        curves.setdefault(name, []).append((float(row["step"]), value))
         except (UserError, csv.Error, OSError) as error:
             self.why.append(f"metrics.csv: cannot be read ({error})")
         return curves
 
 
-def number(value: Any) -> float | None:
-    """A finite number, or a word that is one."""
-    try:
-        found = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return found if math.isfinite(found) and abs(found) < 1e15 else None
-
-
 def positive(value: Any) -> float | None:
-    """Such a number, 0 or more."""
-    found = number(value)
-    return found if found is not None and found >= 0 else None
+    """A number that can be drawn, 0 or more."""
+    return float(value) if is_finite(value) and 0 <= value < MOST else None

@@ -5,19 +5,17 @@ A stage that is half done, running, stale or damaged is there too, and says so.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gendiff.citations import papers_of
+from gendiff.citations import users_of
 from gendiff.errors import UserError
-from gendiff.lineage import problems
-from gendiff.papers import Paper
-from gendiff.pipeline.findings import Found
+from gendiff.lineage import Node, outside_of, problems
+from gendiff.pipeline.findings import MOST, Found
 from gendiff.pipeline.quality import Floors, shown_entries
-from gendiff.report.figures import Entry
+from gendiff.report.figures import Entry, finite
 from gendiff.report.graph import in_tree_order
 from gendiff.report.page import render
 from gendiff.report.views import RunView
@@ -56,15 +54,26 @@ def read_overview(run_folder: Path) -> RunView:
         raise UserError(f"{run_folder}: no stage has begun in it.")
     found = {folder.name: Found(folder) for folder in folders}
     nodes = {name: one.node for name, one in found.items() if one.node}
-    wrong = problems(nodes)
+    wrong = problems(nodes | outside(found))
     parents = {name: one.parents for name, one in found.items()}
     # of those that descend from none, evaluators first: nothing is made of them
     used = {parent for several in parents.values() for parent in several}
     order = in_tree_order({n: parents[n] for n in sorted(parents, key=lambda n: n in used)})
     entries, floors = measured([found[name] for name in order])
-    papers = cited(found[name] for name in order)
+    papers = users_of({name: run for name in order if (run := found[name].run)})
     stages = [found[n].view(found, [w for w in wrong if w.startswith(f"{n}: ")]) for n in order]
     return RunView(run_folder.resolve().name, stages, entries, floors, papers)
+
+
+def outside(found: Mapping[str, Found]) -> dict[str, Node]:
+    """The stages of other run folders that those found descend from; says where one is damaged."""
+    nodes: dict[str, Node] = {}
+    for one in found.values():
+        try:
+            nodes |= outside_of({one.name: one.node} if one.node else {})
+        except (UserError, OSError) as error:
+            one.why.append(str(error).rstrip("."))
+    return nodes
 
 
 def is_stage(folder: Path) -> bool:
@@ -119,16 +128,6 @@ def clean(entry: Entry, stage: str) -> Entry:
 
 
 def numbers(entry: Any) -> Entry:
-    """What of it is finite."""
-    items = entry.items() if isinstance(entry, dict) else ()
-    plain = {k: v for k, v in items if isinstance(v, int | float) and not isinstance(v, bool)}
-    return {str(k): v for k, v in plain.items() if abs(v) < 1e15 and math.isfinite(v)}
-
-
-def cited(stages: Iterable[Found]) -> list[tuple[Paper, list[str]]]:
-    """The papers that the stages use, oldest first, each with the stages that do."""
-    users: dict[Paper, list[str]] = {}
-    for stage in stages:
-        for paper in papers_of(stage.run) if stage.run else ():
-            users.setdefault(paper, []).append(stage.name)
-    return sorted(users.items(), key=lambda item: (item[0].year, item[0].key))
+    """What of it can be drawn."""
+    found = finite(entry) if isinstance(entry, dict) else {}
+    return {name: value for name, value in found.items() if abs(value) < MOST}

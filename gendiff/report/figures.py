@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import sys
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 Entry = dict[str, Any]
@@ -86,7 +87,18 @@ def column(name: str) -> Column:
 
 def has(entry: Entry, name: str) -> bool:
     """Whether the figure is there and finite."""
-    return entry.get(name) is not None and math.isfinite(entry[name])
+    return entry.get(name) is not None and is_finite(entry[name])
+
+
+def is_finite(value: Any) -> bool:
+    """Whether it is a number, neither infinite nor an integer beyond all floats."""
+    usual = isinstance(value, int | float) and not isinstance(value, bool)
+    return usual and abs(value) <= sys.float_info.max
+
+
+def finite(entry: Mapping[Any, Any]) -> dict[str, float]:
+    """The finite numbers of an entry, or of other values by name."""
+    return {str(name): value for name, value in entry.items() if is_finite(value)}
 
 
 def interval(entry: Entry, name: str) -> float | None:

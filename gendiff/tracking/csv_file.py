@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,23 @@ def read_rows(path: Path, resume_step: int) -> list[Row]:
         for row in csv.DictReader(line[:LINE] for line in file):
             # a kill can tear the last line: such a row is dropped, and logged again
             torn = None in row.values() or None in row
-            if torn or not str(row.get("step")).isdecimal():
+            if torn or not re.fullmatch(r"[0-9]{1,18}", str(row.get("step"))):
                 continue
             if int(row["step"]) <= resume_step:
                 rows.append(row)
     return rows
+
+
+def numbers(row: Row) -> dict[str, float]:
+    """The figures of a row, without its step."""
+    found = {}
+    for name, value in row.items():
+        if name != "step" and value not in ("", None):
+            try:
+                found[name] = float(value)
+            except ValueError:  # not ours
+                continue
+    return found
 
 
 class CSVTracker:

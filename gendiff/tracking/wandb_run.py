@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from gendiff.errors import Interrupted, UserError
 from gendiff.lineage import Node, as_plain, outside_of, read_node, role_digest, short
 from gendiff.sections import LoggingConfig, RunConfig
 from gendiff.storage import make_folder, write_text
-from gendiff.tracking.csv_file import Row
+from gendiff.tracking.csv_file import Row, numbers
 from gendiff.tracking.sweep import outside_sweep
 from gendiff.wandb_files import STEP, last_step
 from gendiff.yaml_files import one_line
@@ -184,8 +185,10 @@ def wandb_mode(logging: LoggingConfig) -> str:
     """``online`` becomes ``offline`` where W&B has no key to use."""
     if logging.wandb != "online" or os.environ.get("WANDB_API_KEY"):
         return logging.wandb
-    netrc = Path.home() / ".netrc"
-    return "online" if netrc.is_file() and "wandb" in netrc.read_text() else "offline"
+    with suppress(OSError):  # there is none, or none that can be read
+        if "wandb" in (Path.home() / ".netrc").read_text(errors="replace"):
+            return "online"
+    return "offline"
 
 
 def stable_id(folder: Path) -> str:
@@ -212,18 +215,6 @@ def artifact_name(folder: Path) -> str:
 def alias_of(role: str, digest: str | None) -> str:
     """The version of them that holds a role's weights of this digest."""
     return f"{role}-{short(digest)}"
-
-
-def numbers(row: Row) -> dict[str, float]:
-    """The figures of a row of a CSV, without its step."""
-    found = {}
-    for name, value in row.items():
-        if name != STEP and value not in ("", None):
-            try:
-                found[name] = float(value)
-            except ValueError:  # not ours
-                continue
-    return found
 
 
 def cut(error: Exception) -> str:

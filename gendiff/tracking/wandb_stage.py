@@ -11,7 +11,7 @@ from typing import Any
 from gendiff.build import run_folder_of
 from gendiff.errors import UserError
 from gendiff.lineage import LINEAGE, Node, as_plain, read_node, roles_of
-from gendiff.report.figures import Entry, has, main_distance
+from gendiff.report.figures import Entry, finite, has, main_distance
 from gendiff.sections import RunConfig
 from gendiff.storage import read_json, write_json
 from gendiff.tracking.csv_file import read_rows
@@ -143,6 +143,5 @@ def label(entry: Entry) -> str:
 
 
 def figures(entry: Entry) -> dict[str, float]:
-    """The finite numbers of an entry."""
-    kinds = (int, float)
-    return {n: float(v) for n, v in entry.items() if type(v) in kinds and has(entry, n)}
+    """The finite numbers of an entry, as W&B's tables take them: of one kind a column."""
+    return {name: float(value) for name, value in finite(entry).items()}

@@ -2,10 +2,11 @@
 
 import math
 import random
+import sys
 
 import pytest
 
-from gendiff.report.figures import main_distance, number, pareto_front
+from gendiff.report.figures import finite, main_distance, number, pareto_front
 
 NAN = float("nan")
 
@@ -100,3 +101,11 @@ def test_shares_are_in_per_cent():
 
 def test_missing_figure_is_blank():
     assert number({}, "recall") == ""
+
+
+def test_what_is_finite():
+    most = sys.float_info.max
+    good = {"a": 0, "b": -most, "c": 1.5, "3": 2}
+    bad = {"d": math.nan, "e": -math.inf, "f": 10**400, "g": True, "h": None, "i": "1", "j": [1]}
+    assert finite({**good, **bad}) == good
+    assert finite({3: 1}) == {"3": 1}

@@ -71,7 +71,7 @@ def test_figures_and_papers(run):
 
 
 def test_curves_are_numbers(run):
-    rows = "1,0.5,,\n2,nan,3,x\nodd,1,1,1\n3,1e400,4,0.25\n4,"
+    rows = "1,0.5,,\n2,nan,3,x\nodd,1,1,1\n3,1e400,4,0.25\n4,9"
     write_text(run / "teacher/metrics.csv", COLUMNS + rows)
     curves = {stage.name: stage.curves for stage in read_overview(run).stages}
     assert curves["teacher"] == {
@@ -79,6 +79,40 @@ def test_curves_are_numbers(run):
         "loss/level-1": [(2, 3), (3, 4)],
         "watch/recall": [(3, 0.25)],
     }
+
+
+def test_a_parent_in_another_run_folder(run, tmp_path):
+    """Is there, has other weights now, cannot be read, is gone."""
+    other = shutil.copytree(run / "teacher", tmp_path / "other/teacher")
+    path = run / "student/stage.json"
+    record = read_json(path)
+    for entry in record["init"].values():
+        entry["from"] = f"{other}.ema"
+    write_json(path, record)
+
+    def why():
+        return [line for stage in read_overview(run).stages for line in stage.why]
+
+    assert why() == []
+    retrained(tmp_path / "other")
+    assert all("was used" in line for line in why())
+    assert len(why()) == 2
+    (other / "stage.json").write_text("{")
+    assert "stage.json: damaged" in why()[0]
+    shutil.rmtree(other)
+    assert all("is missing" in line for line in why())
+
+
+@pytest.mark.parametrize("of", ["teacher", "student"])
+def test_lineage_hashes_the_files(run, of, capsys):
+    path = run / of / "weights/ema.safetensors"
+    assert main(["lineage", str(run)]) == 0
+    capsys.readouterr()
+    text = path.read_bytes()
+    path.write_bytes(bytes([text[0] ^ 1]) + text[1:])
+    assert main(["lineage", str(run)]) == 1
+    told = "damaged, its digest is not the one recorded in done.json."
+    assert capsys.readouterr().out.splitlines()[-1] == f"{path}: {told}"
 
 
 def half_done(run):
@@ -150,6 +184,13 @@ def test_running_and_aside(run):
     (run / "notes").mkdir()
     with lock(run / ".locks/student"):
         assert states(run) == {"teacher": "done", "student": "running"}
+
+
+def test_a_trial_s_stage_is_a_link(run, tmp_path):
+    (tmp_path / "trial").mkdir()
+    (tmp_path / "trial/student").symlink_to(run / "student")
+    with lock(run / ".locks/student"):
+        assert states(tmp_path / "trial") == {"student": "running"}
 
 
 def test_no_file_from_elsewhere(run, tmp_path):

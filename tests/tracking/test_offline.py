@@ -10,9 +10,10 @@ import pytest
 
 import gendiff
 from gendiff.cli import main
+from gendiff.errors import UserError
 from gendiff.lineage import problems, read_lineage, read_node
 from gendiff.storage import read_json, write_json
-from gendiff.wandb_files import files_in, read_records, read_runs, values
+from gendiff.wandb_files import files_in, read_frames, read_records, read_runs, values
 
 SECRET = "k3y-0123456789abcdef"
 STAGES = ("teacher", "couples", "reflow")
@@ -213,3 +214,39 @@ def test_stages_of_another_run_folder(copy, tmp_path):
     assert list(nodes) == names
     assert nodes[names[2]].parents == {"student": names[0], "pairs": names[1]}
     assert not problems(nodes)
+
+
+@pytest.fixture(scope="module")
+def whole(killed):
+    """The bytes of the longest file of a real run, and its frames."""
+    path = max(files_in(killed / "run"), key=lambda file: file.stat().st_size)
+    return path.read_bytes(), list(read_frames(path))
+
+
+def test_a_torn_end_costs_only_itself(whole, tmp_path):
+    data, frames = whole
+    path, counts = tmp_path / "run-x.wandb", []
+    for length in range(0, len(data), 211):
+        path.write_bytes(data[:length])
+        found = list(read_frames(path))
+        assert found == frames[: len(found)]
+        counts.append(len(found))
+    assert counts == sorted(counts)
+    assert counts[-1] >= len(frames) - 3
+    path.write_bytes(data + bytes(4096))  # a file system may leave zeros
+    assert list(read_frames(path)) == frames
+
+
+def test_a_flipped_bit_is_told(whole, tmp_path):
+    data, frames = whole
+    path, told = tmp_path / "run-x.wandb", 0
+    for place in range(0, len(data), 173):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        found = []
+        try:
+            found += read_frames(path)  # a length that now lies beyond the end is a torn end
+        except UserError:
+            told += 1
+        assert found == frames[: len(found)]
+        assert len(found) < len(frames)
+    assert told > 0.8 * len(data) / 173

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import sys
 
 import pytest
 
 from gendiff.sections import LoggingConfig
-from gendiff.tracking.csv_file import CSVTracker
+from gendiff.tracking.csv_file import CSVTracker, read_rows
 from gendiff.tracking.wandb_run import wandb_mode
 
 
@@ -41,3 +42,21 @@ def test_wandb_goes_offline_without_a_key(asked, key, mode, monkeypatch, tmp_pat
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)
     assert wandb_mode(LoggingConfig(wandb=asked)) == mode
+
+
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [(b"\xff machine api.wandb.ai", "online"), (b"\xff", "offline"), (None, "offline")],
+)
+def test_a_netrc_of_any_bytes(text, mode, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    netrc = tmp_path / ".netrc"
+    netrc.write_bytes(text) if text else netrc.mkdir()  # which nobody can read
+    assert wandb_mode(LoggingConfig(wandb="online")) == mode
+
+
+def test_a_step_beyond_all_integers_is_no_row(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text(f"step,loss\n{'9' * 5000},1\n7,2\n")
+    assert read_rows(path, sys.maxsize) == [{"step": "7", "loss": "2"}]
