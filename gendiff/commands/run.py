@@ -65,11 +65,11 @@ def call(args: Any) -> int:
     processes, nodes = (max(getattr(h, word) for h in hardware) for word in ("devices", "nodes"))
     if nodes > 1 and not launched():
         print(f"hardware.nodes: {nodes} are for --slurm and torchrun; this runs on one", flush=True)
+    if {"TORCHELASTIC_RUN_ID", FOLLOW} & set(os.environ):
+        follow()
     if processes > 1 and not launched() and not args.dry_run:
         print(f"starting {processes} processes", flush=True)
         return launch(args.words, processes)
-    if {"TORCHELASTIC_RUN_ID", FOLLOW} & set(os.environ):
-        follow()
     from gendiff.pipeline.runner import run_pipeline
     from gendiff.progress import Reporter
     from gendiff.ranks import joined
