@@ -79,14 +79,14 @@ def call(args: Any) -> int:
         stack.enter_context(stop.listening())
         minutes = max(asked.timeout_minutes for asked in hardware)
         ranks = stack.enter_context(joined(minutes))
-        log = None
+        reporter, log = Reporter(quiet=not ranks.first), None
         if trial:
             first = ranks.first and not args.dry_run
-            log = stack.enter_context(trial_log(trial, pipeline, folder, first))
+            log = stack.enter_context(trial_log(trial, pipeline, folder, first, reporter.say))
         run_pipeline(
             pipeline,
             folder,
-            Reporter(quiet=not ranks.first),
+            reporter,
             stop,
             ranks,
             only=args.only,
