@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from gendiff.cli import main
+from gendiff.errors import UserError
 from gendiff.progress import Reporter
 from gendiff.storage import lock, lock_of, read_json
 
@@ -232,9 +233,9 @@ def test_a_stopped_trial_ends_its_run_with_75(begun, trial, wandb, monkeypatch):
         if batches_done == 4:
             raise Interrupted("stopped")
 
-    monkeypatch.setattr(Checkpoints, "save", save_and_stop)
-    assert trial("b", RATE.format(0.02))[0] == 75
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save_and_stop)
+        assert trial("b", RATE.format(0.02))[0] == 75
     assert wandb.runs[0].code == 75
     code, out, _ = trial("b", RATE.format(0.02))
     assert code == 0
@@ -258,11 +259,14 @@ def test_wandb_failing_is_said_once_and_ends_no_trial(begun, trial, wandb, monke
 
 def test_a_damaged_offline_file_ends_no_trial(begun, trial, wandb, monkeypatch):
     monkeypatch.setattr(Run, "offline", True)
-    (begun / "a" / "wandb").mkdir(exist_ok=True)
-    (begun / "a" / "wandb" / "run-a.wandb").write_bytes(b"damaged")
+
+    def damaged(folder):
+        raise UserError(f"{folder.name}/run-a.wandb: not a file of W&B's.")
+
+    monkeypatch.setattr("gendiff.tracking.guarded.last_step", damaged)
     code, out, _ = trial("a", RATE.format(0.01))
     assert code == 0
-    assert "run-a.wandb: not a file of W&B's. All rows are logged again." in out
+    assert "W&B: wandb/run-a.wandb: not a file of W&B's. All rows are logged again." in out
     assert wandb.runs[0].code == 0
 
 
