@@ -65,11 +65,11 @@ def call(args: Any) -> int:
     processes, nodes = (max(getattr(h, word) for h in hardware) for word in ("devices", "nodes"))
     if nodes > 1 and not launched():
         print(f"hardware.nodes: {nodes} are for --slurm and torchrun; this runs on one", flush=True)
+    if {"TORCHELASTIC_RUN_ID", FOLLOW} & set(os.environ):
+        follow()
     if processes > 1 and not launched() and not args.dry_run:
         print(f"starting {processes} processes", flush=True)
         return launch(args.words, processes)
-    if {"TORCHELASTIC_RUN_ID", FOLLOW} & set(os.environ):
-        follow()
     from gendiff.pipeline.runner import run_pipeline
     from gendiff.progress import Reporter
     from gendiff.ranks import joined
@@ -79,14 +79,14 @@ def call(args: Any) -> int:
         stack.enter_context(stop.listening())
         minutes = max(asked.timeout_minutes for asked in hardware)
         ranks = stack.enter_context(joined(minutes))
-        log = None
+        reporter, log = Reporter(quiet=not ranks.first), None
         if trial:
             first = ranks.first and not args.dry_run
-            log = stack.enter_context(trial_log(trial, pipeline, folder, first))
+            log = stack.enter_context(trial_log(trial, pipeline, folder, first, reporter.say))
         run_pipeline(
             pipeline,
             folder,
-            Reporter(quiet=not ranks.first),
+            reporter,
             stop,
             ranks,
             only=args.only,

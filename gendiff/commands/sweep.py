@@ -55,4 +55,6 @@ def call(args: Any) -> int:
     with Stop().listening():
         state = run_local(sweep.within(args.dir), folder, name, args.count, args.seed, reporter)
         write_report(sweep, state, reporter)
+    if not state.succeeded:
+        raise UserError(f"{args.file}: no trial has succeeded.")
     return 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,12 @@ from gendiff.errors import Interrupted, UserError
 from gendiff.pipeline.figures import figures_of
 from gendiff.pipeline.stages import Pipeline, Stage
 from gendiff.storage import make_folder, write_json
+from gendiff.tracking.csv_file import numbers, read_rows
+from gendiff.tracking.guarded import Guarded, cut
 from gendiff.tracking.sweep import outside_sweep
-from gendiff.tracking.wandb_run import WAIT, cut, settings, wandb_mode
+from gendiff.tracking.wandb_run import WAIT, settings, wandb_mode
 from gendiff.train import planned
-from gendiff.wandb_files import STEP, last_step
+from gendiff.wandb_files import STEP
 
 SWEEP, RUN = "WANDB_SWEEP_ID", "WANDB_RUN_ID"
 AGENT = "WANDB_SWEEP_PARAM_PATH"
@@ -58,16 +60,21 @@ def this_trial() -> Trial | None:
     return Trial(sweep, name, AGENT in os.environ)
 
 
-class TrialLog:
+class TrialLog(Guarded):
     """What a trial tells W&B while it runs, and ``trial.json`` when it is done.
 
     Stages follow one another on one axis of steps, each with as many as it is planned for and one
     more for its figures: the same step means the same thing however often the trial was killed.
+
+    W&B failing ends no trial: it is said in a line.
     """
 
-    def __init__(self, trial: Trial, pipeline: Pipeline, folder: Path, run: Any = None) -> None:
-        self.trial, self.pipeline, self.folder, self.run = trial, pipeline, folder, run
-        self.held = held_of(run, folder)
+    def __init__(
+        self, trial: Trial, pipeline: Pipeline, folder: Path, run: Any, say: Callable[[str], None]
+    ) -> None:
+        super().__init__(run, say)
+        self.trial, self.pipeline, self.folder = trial, pipeline, folder
+        self.held = self.held_of(folder / "wandb")
         self.begins, total = dict[str, int](), 0
         for name, stage in pipeline.stages.items():
             self.begins[name] = total
@@ -79,8 +86,8 @@ class TrialLog:
 
     def log(self, figures: dict[str, float], step: int) -> None:
         """Figures by full name, into the trial's W&B run if there is one."""
-        if self.run is not None and figures and step > self.held:
-            self.run.log({STEP: step, **figures}, step=step)
+        if figures and step > self.held:
+            self.send(lambda run: run.log({STEP: step, **figures}, step=step))
 
     def evaluated(self, stage: Stage) -> None:
         """The stage is done and evaluated."""
@@ -98,12 +105,19 @@ class TrialLog:
 
 
 class StageLog:
-    """A `gendiff.tracking.Tracker` that writes into the trial's W&B run."""
+    """A `gendiff.tracking.Tracker` that writes into the trial's W&B run.
+
+    What W&B lacks of the rows before the first, as after a kill, comes from ``metrics.csv``.
+    """
 
     def __init__(self, log: TrialLog, stage: str) -> None:
-        self.trial, self.name = log, stage
+        self.trial, self.name, self.filled = log, stage, log.run is None
 
     def log(self, metrics: dict[str, float], step: int) -> None:
+        if not self.filled:
+            self.filled = True
+            for row in read_rows(self.trial.folder / self.name / "metrics.csv", step - 1):
+                self.log(numbers(row), int(row[STEP]))
         named = {f"{self.name}/{key}": value for key, value in metrics.items()}
         self.trial.log(named, self.trial.begins[self.name] + step)
 
@@ -112,16 +126,20 @@ class StageLog:
 
 
 @contextmanager
-def trial_log(trial: Trial, pipeline: Pipeline, folder: Path, first: bool) -> Iterator[TrialLog]:
+def trial_log(
+    trial: Trial, pipeline: Pipeline, folder: Path, first: bool, say: Callable[[str], None]
+) -> Iterator[TrialLog]:
     """The log of a trial for as long as it runs; its W&B run ends with the trial's exit code.
 
     Args:
         first: this is the rank that speaks.
+        say: prints a line.
     """
     run = open_run(trial, pipeline, folder) if first else None
+    log = TrialLog(trial, pipeline, folder, run, say)
     code = 1
     try:
-        yield TrialLog(trial, pipeline, folder, run)
+        yield log
         code = 0
     except UserError:
         code = 2
@@ -130,8 +148,7 @@ def trial_log(trial: Trial, pipeline: Pipeline, folder: Path, first: bool) -> It
         code = 75
         raise
     finally:
-        if run is not None:
-            run.finish(exit_code=code)
+        log.send(lambda run: run.finish(exit_code=code))
 
 
 def open_run(trial: Trial, pipeline: Pipeline, folder: Path) -> Any:
@@ -157,15 +174,8 @@ def open_run(trial: Trial, pipeline: Pipeline, folder: Path) -> Any:
             said |= {"project": loggings[0].project, "group": trial.sweep, "name": trial.name}
             with outside_sweep():
                 run = wandb.init(**said)
+        run.define_metric(STEP, hidden=True)
+        run.define_metric("*", step_metric=STEP, step_sync=False)
     except Exception as error:  # W&B's and its libraries', of any kind
         raise UserError(f"W&B: {cut(error)}: the trial cannot tell its figures.") from None
-    run.define_metric(STEP, hidden=True)
-    run.define_metric("*", step_metric=STEP, step_sync=False)
     return run
-
-
-def held_of(run: Any, folder: Path) -> int:
-    """The last step that W&B has of a trial's run."""
-    if run is None:
-        return 0
-    return last_step(folder / "wandb") if run.offline else run.starting_step - 1

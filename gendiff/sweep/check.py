@@ -6,11 +6,15 @@ import re
 from pathlib import Path
 
 from gendiff.errors import UserError
+from gendiff.pipeline.fingerprint import flatten
 from gendiff.pipeline.plan import make_plan
 from gendiff.pipeline.stages import Pipeline, load_pipeline
 from gendiff.sweep.command import after_run
 from gendiff.sweep.file import Sweep, check_metric
 from gendiff.sweep.propose import propose
+
+UNTOLD = ("hardware", "logging")
+"""Sections that a stage's fingerprint leaves out: trials share what differs in them alone."""
 
 
 def run_words(sweep: Sweep) -> list[str]:
@@ -34,6 +38,7 @@ def check_first(sweep: Sweep, target: str, words: list[str], seed: int) -> Pipel
     """
     values, _ = propose(sweep, 0, seed, [])
     try:
+        check_told(sweep)
         pipeline = load_pipeline(target, words)
         try:
             pipeline = load_pipeline(target, [*words, *sweep.args(values)])
@@ -44,6 +49,24 @@ def check_first(sweep: Sweep, target: str, words: list[str], seed: int) -> Pipel
         raise UserError(f"{sweep.path}: {error}") from None
     check_metric(sweep, pipeline)
     return pipeline
+
+
+def check_told(sweep: Sweep) -> None:
+    """
+    Raises:
+        UserError: a parameter changes nothing that tells one trained stage from another.
+    """
+    for parameter in sweep.parameters:
+        if parameter.kind == "constant":  # the same for all trials
+            continue
+        for value in parameter.values or (None,):
+            for key in flatten(value, parameter.name):
+                section = re.sub(r"^stages\.[^.]+\.", "", key).partition(".")[0]
+                if section in UNTOLD:
+                    raise UserError(
+                        f"parameters.{parameter.name}: trials share stages that differ in "
+                        f"{section} alone; set it in command, or as a value of all."
+                    )
 
 
 def blame(sweep: Sweep, values: dict[str, object], target: str, words: list[str]) -> str | None:

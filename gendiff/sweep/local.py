@@ -27,7 +27,7 @@ POLL = 0.2
 KILL_DELAY = 30.0
 """Seconds from SIGTERM to SIGKILL, as of W&B's agent."""
 IN_A_ROW = 3
-"""Trials that fail before any has succeeded, after which the sweep gives up."""
+"""Trials that fail one after another, none having succeeded, after which the sweep gives up."""
 
 Start = Callable[[list[str], dict[str, str]], Any]
 
@@ -58,7 +58,7 @@ def run_local(
 
     Raises:
         Interrupted: a trial was stopped by a signal; the same command goes on.
-        UserError: no end of trials, or the first of them all fail.
+        UserError: no end of trials, or they fail in a row and none has succeeded.
     """
     limits = [n for n in (count, sweep.run_cap, trials_of(sweep)) if n is not None]
     if not limits:
@@ -67,6 +67,7 @@ def run_local(
     with lock(folder / ".locks" / "sweep"):
         state = open_state(sweep, folder, seed)
         for number in range(min(limits)):
+            give_up(state)
             if number < len(state.trials):
                 trial = state.trials[number]
             else:
@@ -75,7 +76,6 @@ def run_local(
                 said = shlex.join(sweep.args(trial.values))
                 reporter.say(f"trial {number + 1} of {min(limits)}: {trial.name}  {said}")
                 run_trial(sweep, state, trial, name, reporter, start)
-                give_up(state)
     return state
 
 
@@ -113,11 +113,13 @@ def watch(
     process: Any, sweep: Sweep, state: State, trial: TrialState
 ) -> tuple[int | None, float | None]:
     """Wait for a trial; returns the bracket at which it was told to stop, and its loss there."""
+    others = list[list[float]]()
+    if sweep.hyperband:  # once: no other trial of this sweep runs meanwhile
+        others = [values_of(sweep, state, t) for t in state.trials if t is not trial]
     while process.poll() is None:
         time.sleep(POLL)
         if sweep.hyperband:
             mine = values_of(sweep, state, trial)
-            others = [values_of(sweep, state, t) for t in state.trials if t is not trial]
             bracket = sweep.hyperband.stops(mine, others)
             if bracket:
                 end(process)
@@ -171,11 +173,13 @@ def tell(sweep: Sweep, state: State, trial: TrialState, reporter: Reporter) -> N
 def give_up(state: State) -> None:
     """
     Raises:
-        UserError: the first trials have all failed.
+        UserError: no trial has succeeded, and the last ones have failed.
     """
-    first = state.trials[:IN_A_ROW]
-    if len(state.trials) == IN_A_ROW and all(trial.state == "failed" for trial in first):
+    last = state.trials[-IN_A_ROW:]
+    if len(last) < IN_A_ROW or any(trial.state != "failed" for trial in last):
+        return
+    if not state.succeeded:
         raise UserError(
-            f"the first {IN_A_ROW} trials have failed; mend the sweep, and remove them "
-            f"from {state.path.parent}."
+            f"the last {IN_A_ROW} trials have failed and none has succeeded: mend the sweep file, "
+            f"remove {state.path} and run again, or choose another --dir."
         )

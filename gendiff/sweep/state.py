@@ -48,6 +48,11 @@ class State:
         """Write it, whole or not at all."""
         write_json(self.path, {**self.what, "trials": [asdict(trial) for trial in self.trials]})
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether any trial has come to its end."""
+        return any(trial.state == "done" for trial in self.trials)
+
     def figures(self, trial: TrialState) -> dict[str, float]:
         """What a trial's ``trial.json`` says; empty before it is done."""
         path = self.path.parent / trial.name / "trial.json"

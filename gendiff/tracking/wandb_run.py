@@ -17,9 +17,9 @@ from gendiff.lineage import Node, as_plain, outside_of, read_node, role_digest, 
 from gendiff.sections import LoggingConfig, RunConfig
 from gendiff.storage import make_folder, write_text
 from gendiff.tracking.csv_file import Row, numbers
+from gendiff.tracking.guarded import Guarded, cut
 from gendiff.tracking.sweep import outside_sweep
-from gendiff.wandb_files import STEP, last_step
-from gendiff.yaml_files import one_line
+from gendiff.wandb_files import STEP
 
 FLUSH = 1.0
 """Seconds of rows that a kill can keep from W&B's file; they are in ``metrics.csv``."""
@@ -30,7 +30,7 @@ WAIT = 20.0
 half a minute."""
 
 
-class WandbTracker:
+class WandbTracker(Guarded):
     """One W&B run a stage, all stages of a run folder in one group.
 
     W&B holds no row twice and lacks none. What a killed process had logged beyond its checkpoint
@@ -58,16 +58,15 @@ class WandbTracker:
         say: Callable[[str], None],
         wait: float = WAIT,
     ) -> None:
-        self.say, self.node = say, read_node(folder, folder.name)
+        super().__init__(None, say)
+        self.node = read_node(folder, folder.name)
         asked = "offline" if self.unreachable else wandb_mode(run.logging)
-        self.run, self.held = self._begun(folder, run, asked, wait), 0
+        self.run = self._begun(folder, run, asked, wait)
+        self.held = self.held_of(folder / "wandb")
         if self.run is None:
             return
         if self.mode == "online":
-            self.held = self.run.starting_step - 1
             self._use_parents(folder)
-        else:  # where W&B counts from 0 in every process
-            self.held = self._offline_step(folder / "wandb")
         for row in rows:
             self.log(numbers(row), int(row[STEP]))
 
@@ -90,18 +89,6 @@ class WandbTracker:
             # W&B's step is ours: its server drops a row whose step is not above the last one's
             self.send(lambda run: run.log({STEP: step, **metrics}, step=step, commit=True))
 
-    def send(self, call: Callable[[Any], Any]) -> bool:
-        """Call something of the run's; whether it worked. After a failure nothing more is sent."""
-        if self.run is None:
-            return False
-        try:
-            call(self.run)
-        except Exception as error:
-            self.say(f"  W&B: {cut(error)}: nothing more is logged there")
-            self.run = None
-            return False
-        return True
-
     def close(self) -> None:
         """Finish the run: as failed on an error, as preempted when a signal asked to stop."""
         error = sys.exception()
@@ -111,13 +98,6 @@ class WandbTracker:
         code = 75 if stopped else 1 if error else 0
         self.send(lambda run: run.finish(exit_code=code))
         self.run = None
-
-    def _offline_step(self, folder: Path) -> int:
-        try:
-            return last_step(folder)
-        except UserError as error:
-            self.say(f"  W&B: {error} All rows are logged again.")
-            return 0
 
     def _use_parents(self, folder: Path) -> None:
         """Tell W&B's server what the stage was made of, which draws its lineage graph."""
@@ -215,8 +195,3 @@ def artifact_name(folder: Path) -> str:
 def alias_of(role: str, digest: str | None) -> str:
     """The version of them that holds a role's weights of this digest."""
     return f"{role}-{short(digest)}"
-
-
-def cut(error: Exception) -> str:
-    """An error in a few words."""
-    return one_line(error)[:160] or type(error).__name__

@@ -11,6 +11,7 @@ import yaml
 
 from gendiff.cli import main
 from gendiff.errors import UserError
+from gendiff.sweep.check import check_first
 from gendiff.sweep.file import read_sweep
 from gendiff.sweep.hyperband import Hyperband, read_hyperband
 from gendiff.sweep.propose import Seen, propose, trials_of
@@ -203,6 +204,27 @@ BAD = [
         {"parameters": {LR: {"value": 0.1}, "stages.studnet.seed": {"value": 1}}},
         "parameters.stages.studnet.seed: ",
     ),
+    *(
+        ({"parameters": parameters}, f"parameters.{key}: trials share stages that differ in {part}")
+        for parameters, key, part in [
+            (
+                {"stages.student.hardware.precision": {"values": ["fp32", "bf16"]}},
+                "stages.student.hardware.precision",
+                "hardware",
+            ),
+            ({"logging.every_steps": {"min": 1, "max": 2}}, "logging.every_steps", "logging"),
+            (
+                {"stages.student": {"parameters": {"hardware": {"values": [{"accumulate": 2}]}}}},
+                "stages.student.hardware",
+                "hardware",
+            ),
+            (
+                {"stages.student": {"values": [{"seed": 1, "logging": {"every_steps": 1}}]}},
+                "stages.student",
+                "logging",
+            ),
+        ]
+    ),
     ({"parameters": {LR: {"value": "fast"}}}, f"parameters.{LR}: student: optim.lr: "),
 ]
 
@@ -218,6 +240,14 @@ def test_a_bad_file_is_refused_in_a_line_before_anything(
     assert told in err
     assert "rate.yaml: " in err
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_all_trials_have_alike_may_be_anything(write, two):
+    alike = {"stages.student.hardware.accumulate": {"value": 2}}
+    steps = {"stages.student.evaluation.steps": {"values": [[1], [2]]}}
+    path = write(parameters={**alike, **steps}, metric={"name": "student/frechet_distance"})
+    pipeline = check_first(read_sweep(path), two, [], 0)
+    assert pipeline.stages["student"].run.hardware.accumulate == 2
 
 
 def test_no_end_of_trials(write, capsys, tmp_path, monkeypatch):

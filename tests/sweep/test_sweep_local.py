@@ -8,6 +8,7 @@ import sys
 import time
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from gendiff.progress import Reporter
 from gendiff.storage import read_json, write_json
 from gendiff.sweep import local
 from gendiff.sweep.file import read_sweep
+from gendiff.sweep.hyperband import Hyperband
 from gendiff.sweep.local import run_local, start
 from gendiff.sweep.picture import Scale
 from gendiff.sweep.report import rows_of, write_report
@@ -132,17 +134,53 @@ def test_a_failed_trial_is_said_and_left(write, sweep_of, capsys):
     assert not sweep_of(write())[1]
 
 
-def test_it_gives_up_when_the_first_all_fail(write, sweep_of):
-    error, begun = sweep_of(write(), {0: 2, 1: 1, 2: 2})
-    assert len(begun) == 3
-    assert "the first 3 trials have failed" in str(error)
+def test_it_gives_up_when_all_fail_every_time(write, sweep_of, tmp_path):
+    fails = {0: 2, 1: 1, 2: 2, 3: 2}
+    for times in (3, 0):
+        error, begun = sweep_of(write(), fails)
+        assert len(begun) == times
+        assert "the last 3 trials have failed and none has succeeded" in str(error)
+        assert f"remove {tmp_path / 'out' / 'sweep.json'} and run again" in str(error)
+    (tmp_path / "out" / "sweep.json").unlink()
+    assert [t.state for t in sweep_of(write(), {1: 2, 2: 1, 3: 2})[0].trials][:4] == [
+        *("done", "failed", "failed", "failed")  # one has succeeded
+    ]
 
 
-def test_hyperband_stops_what_falls_behind(write, sweep_of):
+@pytest.mark.parametrize(("codes", "expected"), [({0: 2, 1: 2}, 2), ({0: 2}, 0)])
+def test_without_any_success_the_exit_code_is_2(
+    write, tmp_path, monkeypatch, capsys, codes, expected
+):
+    monkeypatch.setattr(local.run_local, "__defaults__", (Trials(tmp_path / "out", codes),))
+    words = ["sweep", str(write()), "--dir", str(tmp_path / "out"), "--count", "2"]
+    assert main(words) == expected
+    assert ("no trial has succeeded" in capsys.readouterr().err) is bool(expected)
+    assert (tmp_path / "out" / "sweep.md").is_file()
+
+
+def patient(stops):
+    """Hyperband that stops a trial at its third look."""
+    looks = []
+
+    def stop(self, mine, others):
+        looks.append(mine)
+        return stops(self, mine, others) if len(looks) > 2 else None
+
+    return stop
+
+
+def test_hyperband_stops_what_falls_behind(write, sweep_of, monkeypatch):
     stopping = {"type": "hyperband", "min_iter": 2}
     good, bad = [5.0, 1.0], [5.0, 4.0, 9.0]
-    path = write(early_terminate=stopping)
+    path, read, values_of = write(early_terminate=stopping), [], local.values_of
     trials = {0: 0, 1: bad}
+
+    def counted(sweep, state, trial):
+        read.append((state.trials.index(trial), state.trials[-1].name))
+        return values_of(sweep, state, trial)
+
+    monkeypatch.setattr(local, "values_of", counted)
+    monkeypatch.setattr(Hyperband, "stops", patient(Hyperband.stops))
     state, _ = sweep_of(path, {0: 0}, 1)
     folder = state.path.parent / state.trials[0].name / "student"
     folder.mkdir(parents=True)
@@ -150,6 +188,8 @@ def test_hyperband_stops_what_falls_behind(write, sweep_of):
     state, _ = sweep_of(path, trials, 3)
     assert [t.state for t in state.trials] == ["done", "stopped", "done"]
     assert (state.trials[1].bracket, state.trials[1].loss) == (2, 4.0)
+    of_second = [number for number, running in read if running == state.trials[1].name]
+    assert of_second == [0, 1, 1, 1]  # the others, which do not train meanwhile, once
 
 
 def test_a_metric_that_no_trial_has_is_told_after_the_first(write, sweep_of):
@@ -276,8 +316,8 @@ def test_on_a_server_the_sweep_is_created_once(write, wandb, two, tmp_path, caps
 
 def test_without_a_key_or_with_local_no_server_is_asked(write, wandb, two, monkeypatch):
     words = ["gendiff", "run", two, "logging.wandb=online", "${args_no_hyphens}"]
-    ran = []
-    monkeypatch.setattr(local, "run_local", lambda *args: ran.append(args))
+    ran, done = [], SimpleNamespace(succeeded=True)
+    monkeypatch.setattr(local, "run_local", lambda *args: ran.append(args) or done)
     monkeypatch.setattr("gendiff.sweep.report.write_report", lambda *args: None)
     path = str(write(command=words))
     assert main(["sweep", path, "--local"]) == 0

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from gendiff.cli import main
+from gendiff.errors import UserError
 from gendiff.progress import Reporter
 from gendiff.storage import lock, lock_of, read_json
 
@@ -232,10 +233,48 @@ def test_a_stopped_trial_ends_its_run_with_75(begun, trial, wandb, monkeypatch):
         if batches_done == 4:
             raise Interrupted("stopped")
 
-    monkeypatch.setattr(Checkpoints, "save", save_and_stop)
-    assert trial("b", RATE.format(0.02))[0] == 75
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save_and_stop)
+        assert trial("b", RATE.format(0.02))[0] == 75
     assert wandb.runs[0].code == 75
     code, out, _ = trial("b", RATE.format(0.02))
     assert code == 0
     assert "student: resumes at step 4 of 8" in out
+    # W&B's server has none of what was logged: the rows before the checkpoint come from the CSV
+    assert [step for step, _ in wandb.runs[1].rows] == [9, 11, 13, 15, 17, 18]
+    assert wandb.runs[1].rows[1][1] == wandb.runs[0].rows[1][1]
+
+
+@pytest.mark.parametrize("call", ["log", "finish"])
+def test_wandb_failing_is_said_once_and_ends_no_trial(begun, trial, wandb, monkeypatch, call):
+    def fail(self, *args, **named):
+        raise ConnectionError("the server is gone")
+
+    monkeypatch.setattr(Run, call, fail)
+    code, out, _ = trial("b", RATE.format(0.02))
+    assert code == 0
+    assert out.count("  W&B: the server is gone: nothing more is logged there") == 1
+    assert (begun / "b" / "trial.json").is_file()
+
+
+def test_a_damaged_offline_file_ends_no_trial(begun, trial, wandb, monkeypatch):
+    monkeypatch.setattr(Run, "offline", True)
+
+    def damaged(folder):
+        raise UserError(f"{folder.name}/run-a.wandb: not a file of W&B's.")
+
+    monkeypatch.setattr("gendiff.tracking.guarded.last_step", damaged)
+    code, out, _ = trial("a", RATE.format(0.01))
+    assert code == 0
+    assert "W&B: wandb/run-a.wandb: not a file of W&B's. All rows are logged again." in out
+    assert wandb.runs[0].code == 0
+
+
+@pytest.mark.parametrize("word", ["GENDIFF_FOLLOW", "OTHER"])
+def test_a_launcher_follows_its_sweep_before_its_ranks_start(trial, monkeypatch, word):
+    said = []
+    monkeypatch.setenv(word, "1")
+    monkeypatch.setattr("gendiff.launch.follow", lambda: said.append("follow"))
+    monkeypatch.setattr("gendiff.launch.launch", lambda *args: said.append("launch") or 0)
+    assert trial("a", "hardware.devices=2")[0] == 0
+    assert said == (["follow", "launch"] if word == "GENDIFF_FOLLOW" else ["launch"])

@@ -24,6 +24,7 @@ class Run:
         self.config = server.configs.setdefault(asked["id"], SimpleConfig(asked["config"]))
         steps = [step for step, _ in server.rows.get(asked["id"], [])]
         self.starting_step = max(steps) + 1 if steps and asked["mode"] == "online" else 0
+        self.offline = asked["mode"] != "online"
         self.next = self.starting_step
         self.summary: dict[str, Any] = {}
         self.calls: list[tuple[Any, ...]] = []
