@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -94,8 +95,10 @@ def tell(text: str, all_know: bool = False) -> None:
 
 def entry() -> None:
     """The ``gendiff`` command; a signal during long imports ends it as it would later."""
-    with Stop().listening():
-        sys.exit(main())
+    code = 75
+    with Stop().listening(), suppress(Interrupted):  # raised anew by one who cannot wait
+        code = main()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

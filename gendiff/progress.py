@@ -37,7 +37,7 @@ class Task:
         left = (self.total - done) / speed if speed else 0.0
         notes = [] if loss is None else [f"loss {loss:.4g}"]
         if samples:
-            notes.append(f"{speed * samples:,.0f} images/s")
+            notes.append(f"{speed * samples:,.0f} samples/s")
         whole = []
         if self.verb == "step" and self.reporter.ahead and speed:
             whole = [f"all stages: about {clock(left + self.reporter.ahead / speed)}"]

@@ -25,9 +25,10 @@ class Stop:
         self.asked, self.patient = False, False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        hurry = self.asked and number == signal.SIGINT  # a launcher may repeat the others
-        self.asked = True
-        if hurry or not self.patient:
+        again, self.asked = self.asked, True
+        if again and number != signal.SIGINT:
+            return  # a launcher repeats what a terminal has told its processes already
+        if again or not self.patient:
             raise Interrupted(signal.Signals(number).name)
 
     @contextmanager
@@ -37,5 +38,8 @@ class Stop:
         try:
             yield
         finally:
+            outer = getattr(old[signal.SIGTERM], "__self__", None)
+            if isinstance(outer, Stop):  # which hears of what was heard within
+                outer.asked |= self.asked
             for number, handler in old.items():
                 signal.signal(number, handler)

@@ -19,9 +19,9 @@ def test_a_duration_is_said_as_people_do(seconds, said):
 @pytest.mark.parametrize(
     ("verb", "ahead", "said"),
     [
-        ("step", 0, "  step 30/90  loss 0.5  32 images/s  60 s left"),
-        ("step", 600, "  step 30/90  loss 0.5  32 images/s  60 s left  all stages: about 11 min"),
-        ("draw", 600, "  draw 30/90  loss 0.5  32 images/s  60 s left"),
+        ("step", 0, "  step 30/90  loss 0.5  32 samples/s  60 s left"),
+        ("step", 600, "  step 30/90  loss 0.5  32 samples/s  60 s left  all stages: about 11 min"),
+        ("draw", 600, "  draw 30/90  loss 0.5  32 samples/s  60 s left"),
     ],
 )
 def test_a_plain_line_says_what_is_left(monkeypatch, capsys, verb, ahead, said):

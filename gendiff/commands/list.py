@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from itertools import takewhile
 from typing import Any
 
 from gendiff.errors import UserError, did_you_mean
@@ -29,8 +30,9 @@ def call(args: Any) -> None:
         print(f"{kind}:")
         if kind in ("configs", "stages"):
             for name in shipped_names(kind):
-                first = (shipped_folder(kind) / f"{name}.yaml").read_text().split("\n")[0]
-                print(f"  {name:24} {first.lstrip('# ')}")
+                lines = (shipped_folder(kind) / f"{name}.yaml").read_text().split("\n")
+                said = takewhile(lambda line: line.startswith("#"), lines)
+                print(f"  {name:24} {' '.join(line.lstrip('# ') for line in said)}")
         else:
             for name in registry.names(kind):
                 print(f"  {name:24} {registry.summary(kind, name)}")

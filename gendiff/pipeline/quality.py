@@ -201,7 +201,8 @@ def write_summary(
         if show:
             show_table(entries, floors, reporter.console)
         files = write_quality(run_folder / "quality", pipeline.name, entries, floors)
-        reporter.say("  ".join(map(str, files)))
+        if show:
+            reporter.say("  ".join(map(str, files)))
 
 
 def shown_entries(folder: Path, run: RunConfig) -> list[Entry]:

@@ -85,7 +85,9 @@ def run_pipeline(
         ranks.decide(lambda: write_summary(pipeline, folder, reporter, show=not only))
         if trial:
             ranks.decide(trial.record)
-        ranks.decide(lambda: reporter.say(str(write_report(folder))))
+        page = ranks.decide(lambda: write_report(folder))
+        if not only:
+            reporter.say(str(page))
 
 
 def batches_ahead(steps: list[Step]) -> int:

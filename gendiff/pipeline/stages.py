@@ -115,8 +115,11 @@ def expand_blocks(
         if not re.fullmatch(r"[A-Za-z0-9][\w-]*", str(name)):
             raise UserError(f"{where}: a stage's name is made of letters, digits, - and _.")
         if not isinstance(body, dict) or "config" not in body:
-            keys = ", ".join(STAGE_KEYS)
-            raise UserError(f"{where}: needs a config. Keys: {keys}, and any key of a run.")
+            known = [n for n, its in stages.items() if isinstance(its, dict) and "config" in its]
+            hint = did_you_mean(str(name), known)
+            if "mean" not in hint:
+                hint = f" Keys: {', '.join(STAGE_KEYS)}, and any key of a run."
+            raise UserError(f"{where}: needs a config.{hint}")
         config, _ = find(str(body["config"]), ("configs",), path)
         rest = {key: value for key, value in body.items() if key not in STAGE_KEYS}
         run = merge(merge(read_yaml(config), common), rest)

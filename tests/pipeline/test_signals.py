@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from gendiff.data.base import DataModule
+from gendiff.errors import Interrupted
 from gendiff.methods.base import Method
 from gendiff.signals import Stop
 
@@ -28,6 +29,35 @@ def test_a_signal_between_two_steps_stops_after_the_next(
     monkeypatch.undo()
     assert "teacher" in gendiff("status", tmp_path)[1]
     assert gendiff("run", tmp_path)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("patient", "signals", "raised"),
+    [
+        (True, ["SIGTERM", "SIGTERM", "SIGUSR1"], 0),
+        (True, ["SIGINT", "SIGINT"], 1),
+        (False, ["SIGINT", "SIGTERM"], 1),
+        (False, ["SIGINT", "SIGINT"], 2),
+    ],
+)
+def test_a_launcher_repeats_what_a_terminal_told(patient, signals, raised):
+    stop, count = Stop(), 0
+    stop.patient = patient
+    with stop.listening():
+        for name in signals:
+            try:
+                os.kill(os.getpid(), signal.Signals[name])
+            except Interrupted:
+                count += 1
+    assert count == raised
+
+
+def test_who_listens_without_hears_of_it():
+    outer = Stop()
+    with outer.listening():
+        with pytest.raises(Interrupted), Stop().listening():
+            os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)  # repeated while the command leaves: no second error
 
 
 def test_a_signal_as_training_is_set_up_stops_at_once(gendiff, tmp_path, monkeypatch):
