@@ -55,7 +55,7 @@ def evaluate_stage(
                     model.batch = run.evaluation.batch_size
                 fixed: Entry = {}
                 if ranks.first:
-                    save_samples(model, point, folder)
+                    save_samples(model, point, folder, reach_of(reference))
                     fixed = straight(model, current, point, reference)
                 draws = have[point]
                 while len(draws) < asked:
@@ -91,8 +91,14 @@ def straight(
     return straightness(model, reference.held_out.labels, point.guidance)
 
 
-def save_samples(model: Model, point: Point, folder: Path) -> None:
-    """A grid of images, rows by class, or a scatter of points."""
+def reach_of(reference: Reference) -> float | None:
+    """Half the width of pictures of points: that of the data, and a fifth more."""
+    features = reference.held_out.features
+    return 1.2 * float(features.abs().max()) if reference.known.points else None
+
+
+def save_samples(model: Model, point: Point, folder: Path, reach: float | None) -> None:
+    """A grid of images, rows by class, or a scatter of points in axes of that reach."""
     shape, classes = model.run.data.shape, model.run.data.classes
     words = [re.sub(r"[^\w.=]+", "-", point.sampler).strip("-"), str(point.steps)]  # no quotes
     if point.guidance:
@@ -107,7 +113,7 @@ def save_samples(model: Model, point: Point, folder: Path) -> None:
         if len(shape) == 3:
             write_atomic(path, lambda file: save_grid(x, file, PER_CLASS))
         else:
-            write_atomic(path, lambda file: save_points(x, file))
+            write_atomic(path, lambda file: save_points(x, file, reach))
 
 
 def check_points(run: RunConfig, steps: list[int] | None, folder: Path) -> None:

@@ -48,13 +48,14 @@ def save_grid(x: Tensor, path: Path | IO[bytes], columns: int) -> None:
     Image.fromarray((canvas[..., 0] if channels == 1 else canvas).numpy()).save(path, format="PNG")
 
 
-def save_points(x: Tensor, path: Path | IO[bytes]) -> None:
+def save_points(x: Tensor, path: Path | IO[bytes], reach: float | None = None) -> None:
     """Save points as a PNG: a scatter plot of the first two coordinates with equal axes, or a
     histogram on the line.
 
     Args:
         x: (N, d).
         path: the file to write, whose folder must exist, or an open one.
+        reach: axes from minus this to this, so that pictures compare; by default as the points.
 
     Raises:
         ValueError: another shape.
@@ -71,5 +72,9 @@ def save_points(x: Tensor, path: Path | IO[bytes]) -> None:
     else:
         # Many points overlap: small and translucent ones show the density.
         axes.scatter(points[:, 0], points[:, 1], s=4, alpha=0.4, linewidths=0, color="#0072B2")
-        axes.set_aspect("equal", adjustable="datalim")
+        axes.set_aspect("equal", adjustable="box" if reach else "datalim")
+    if reach:
+        axes.set_xlim(-reach, reach)
+        if x.shape[1] > 1:
+            axes.set_ylim(-reach, reach)
     figure.savefig(path, dpi=150, format="png")

@@ -65,6 +65,14 @@ def test_scatter_shows_all_points_on_equal_axes(tmp_path: Path, figures: list[Fi
     assert panel.get_aspect() == 1
 
 
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_points_in_given_axes(tmp_path: Path, figures: list[Figure], dimensions: int) -> None:
+    save_points(torch.zeros(3, dimensions), tmp_path / "points.png", reach=2.5)
+    (panel,) = figures[0].axes
+    assert panel.get_xlim() == (-2.5, 2.5)
+    assert dimensions == 1 or panel.get_ylim() == (-2.5, 2.5)
+
+
 def test_scatter_is_a_square_png(tmp_path: Path) -> None:
     save_points(torch.zeros(1, 2), tmp_path / "scatter.png")
     assert read(tmp_path / "scatter.png").shape[:2] == (750, 750)

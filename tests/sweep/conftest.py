@@ -29,7 +29,7 @@ stages:
 def _without_pictures():
     """Pictures of samples and curves have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gendiff.evaluation.stage.save_samples", lambda model, point, folder: None)
+        patch.setattr("gendiff.evaluation.stage.save_samples", lambda *_: None)
         patch.setattr("gendiff.pipeline.quality.draw_curve", lambda *args: None)
         yield
 
