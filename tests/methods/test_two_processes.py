@@ -69,7 +69,7 @@ def test_two_processes_train_as_one(case, found):
         # in step with each other, to the bit
         assert all(torch.equal(x, ranks[0]["state"][name]) for name, x in rank["state"].items())
     for name, value in state.items():
-        torch.testing.assert_close(ranks[0]["state"][name], value, rtol=0, atol=2e-5)
+        torch.testing.assert_close(ranks[0]["state"][name], value, rtol=0, atol=1e-4)
     for batch in range(STEPS):
         losses = [rank["losses"][batch] for rank in ranks]
         assert losses[0].keys() == alone["losses"][batch].keys()

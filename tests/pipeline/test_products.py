@@ -40,14 +40,14 @@ def runs(files, finished, tmp_path_factory):
         return produce(self, indices, data)
 
     def run(name, *words):
-        return main(["run", str(files / "products.yaml"), "--dir", str(folder / name), *words])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pairs, "SHARD_ROWS", 4)
+            return main(["run", str(files / "products.yaml"), "--dir", str(folder / name), *words])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pairs, "SHARD_ROWS", 4)
         patch.setattr(Pairs, "produce", stopped)
         codes = [run("stopped")]
-        patch.setattr(Pairs, "produce", produce)
-        yield folder, [*codes, run("stopped"), run("whole", "--only", "couples")], run
+    return folder, [*codes, run("stopped"), run("whole", "--only", "couples")], run
 
 
 def test_stopped_and_resumed_it_is_the_same(runs):
