@@ -14,7 +14,7 @@ from gendiff.errors import Interrupted
 from gendiff.pipeline import quality, runner, stages
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _quick():
     """Shards of 16 rows; the stages file read once, no disk waited for, no curve or page drawn."""
     load, known = stages.load_pipeline, {}
@@ -33,7 +33,7 @@ def _quick():
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A finished run folder."""
     folder = tmp_path_factory.mktemp("whole")
@@ -41,7 +41,7 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def other(tmp_path_factory):
     """The finished run folder of another seed, which has all the same files."""
     folder = tmp_path_factory.mktemp("other")
@@ -64,7 +64,7 @@ def stopping(what, name, after):
     return what, name, call
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def halves(whole, tmp_path_factory):
     """Run folders stopped within each of the stages, by its name."""
     found, before = {}, []

@@ -25,7 +25,7 @@ stages:
 """
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _without_pictures():
     """Pictures of samples and curves have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
