@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -179,16 +180,17 @@ def in_order(nodes: Mapping[str, Node]) -> dict[str, Node]:
     Raises:
         UserError: stages descend from each other, which no run writes.
     """
-    ordered: dict[str, Node] = {}
-    waiting = sorted(nodes)
-    while waiting:
-        late = {*waiting}
-        ready = [name for name in waiting if not late & {*nodes[name].parents.values()}]
-        if not ready:
-            raise UserError(f"{', '.join(waiting)}: stages that descend from each other.")
-        ordered |= {name: nodes[name] for name in ready}
-        waiting = [name for name in waiting if name not in ordered]
-    return ordered
+    parents = {name: {*node.parents.values()} & {*nodes} for name, node in nodes.items()}
+    order, names = TopologicalSorter(parents), list[str]()
+    try:
+        order.prepare()
+    except CycleError as error:
+        told = ", ".join(sorted({*error.args[1]}))
+        raise UserError(f"{told}: stages that descend from each other.") from None
+    while order.is_active():
+        names += (ready := sorted(order.get_ready()))
+        order.done(*ready)
+    return {name: nodes[name] for name in names}
 
 
 def role_digest(digests: Digests, role: str) -> str | None:

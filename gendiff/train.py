@@ -210,7 +210,7 @@ def fit(
     trackers: list[Tracker] = []
     hush()
     # deterministic kernels come with this, against code that reads what it never wrote: 2 % of time
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set by its module's class
     with reporter.task(title, method.max_steps, method.batches_done) as task:
         guard = Guard(run, job.folder, method, device, ranks, say)
 
@@ -241,7 +241,8 @@ def fit(
             num_sanity_val_steps=0,
         )
         # Lightning's answer to SIGTERM leaves with code 0, or waits in a message for other ranks
-        setattr(trainer._signal_connector, "register_signal_handlers", lambda: None)  # noqa: B010
+        connector: Any = trainer._signal_connector
+        connector.register_signal_handlers = lambda: None
         try:
             trainer.fit(method, DataModule(dataset, run.data.batch_size, run.hardware.workers))
         finally:

@@ -39,7 +39,7 @@ def read_word(text: str) -> Any:
 
 def _yaml(text: str) -> Any:
     value = OmegaConf.create(f"value: {text}")
-    return OmegaConf.to_container(value, resolve=False)["value"]  # type: ignore[call-overload,index]
+    return OmegaConf.to_container(value, resolve=False)["value"]  # type: ignore[call-overload,index]  # a DictConfig
 
 
 def _python(text: str) -> Any:

@@ -1,4 +1,7 @@
-"""W&B's own files of a run, read without W&B's server: what was logged, under which id."""
+"""W&B's own files of a run, read without W&B's server: what was logged, under which id.
+
+W&B describes their records, and has shipped no reader of them since 0.31.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +105,7 @@ def read_records(path: Path) -> Iterator[Any]:
     Raises:
         UserError: none of W&B's files, or a damaged one.
     """
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # with W&B
     from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # built late
 
     for data in read_frames(path):

@@ -69,7 +69,7 @@ def at_boundaries(do: Callable[[str], None]) -> Strike:
             return wrapper
 
         fsync, replace = os.fsync, os.replace
-        storage.os.fsync, storage.os.replace = watched(fsync), watched(replace)  # type: ignore
+        storage.os.fsync, storage.os.replace = watched(fsync), watched(replace)  # type: ignore  # in its place
 
     return install
 

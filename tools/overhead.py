@@ -75,8 +75,8 @@ def as_it_is(turns: Turns, steps: int) -> dict[str, Any]:
     def with_turns(callbacks: list[Any], **settings: Any) -> Trainer:
         return Trainer(callbacks=[turns, *callbacks], **settings)
 
-    checkpoint.Checkpoints.save = timed  # type: ignore[method-assign, assignment]
-    train.Trainer = with_turns  # type: ignore[attr-defined, assignment]
+    checkpoint.Checkpoints.save = timed  # type: ignore[method-assign, assignment]  # in its place
+    train.Trainer = with_turns  # type: ignore[attr-defined, assignment]  # in its place
     with tempfile.TemporaryDirectory() as folder:
         words = [f"trainer.max_steps={steps}", "evaluation.steps=[]", "evaluation.watch_times=0"]
         words.append("evaluation.extractor=null")
@@ -106,7 +106,7 @@ def the_method(steps: int) -> Any:
 def plain_trainer(turns: Turns, steps: int) -> dict[str, Any]:
     """The method without what makes its numbers those of any other run."""
     train.hush()
-    update.Draws, base.reseed = PlainDraws, lambda *_: None  # type: ignore
+    update.Draws, base.reseed = PlainDraws, lambda *_: None  # type: ignore  # in its place
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=1,

@@ -30,8 +30,9 @@ def call(args: Any) -> int:
     """Run it; returns the exit code."""
     pipeline, folder = open_pipeline(args)
     from gendiff.pipeline.trial import this_trial, trial_log
+    from gendiff.progress import Reporter
 
-    trial = this_trial()
+    trial, words = this_trial(), [args.target, *args.overrides]
     if trial:
         folder = trial.folder(pipeline, args.dir)
     if args.slurm:
@@ -40,9 +41,7 @@ def call(args: Any) -> int:
         if args.only or args.rerun or args.accept or args.dry_run:
             raise UserError("--slurm: goes with --submit alone; it runs nothing itself.")
         from gendiff.pipeline.slurm import slurm_jobs
-        from gendiff.progress import Reporter
 
-        words = [args.target, *args.overrides]
         slurm_jobs(pipeline, folder, words, Reporter(), args.submit)
         return 0
     if args.submit:
@@ -52,9 +51,7 @@ def call(args: Any) -> int:
             why = "goes with none of --only, --rerun, --accept, --dry-run, torchrun and sweeps"
             raise UserError(f"--jobs: {why}.")
         from gendiff.pipeline.jobs import run_jobs
-        from gendiff.progress import Reporter
 
-        words = [args.target, *args.overrides]
         with Stop().listening():
             return run_jobs(pipeline, folder, words, args.jobs, Reporter())
     from gendiff.launch import follow, launch, launched
@@ -71,7 +68,6 @@ def call(args: Any) -> int:
         print(f"starting {processes} processes", flush=True)
         return launch(args.words, processes)
     from gendiff.pipeline.runner import run_pipeline
-    from gendiff.progress import Reporter
     from gendiff.ranks import joined
 
     stop = Stop()

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gendiff.evaluation.entries import Marks, points_of, read_entries
+from gendiff.evaluation.entries import points_of, read_entries
+from gendiff.pipeline.quality import current_entries
 from gendiff.pipeline.stages import Stage
 from gendiff.report.figures import finite
 from gendiff.tracking.csv_file import numbers, read_rows
@@ -27,13 +28,12 @@ def figures_of(stage: Stage, folder: Path) -> dict[str, float]:
         return {}
     rows = history(folder)
     found = {name: values[-1] for name, values in rows.items()}
-    path, run = folder / "evaluation.json", stage.run
+    run = stage.run
     if run.method_class.extracts:
-        for entry in read_entries(path):
+        for entry in read_entries(folder / "evaluation.json"):
             found |= figures_in(entry)
     elif run.method_class.samplers and run.evaluation.steps:
-        points = points_of(run)
-        current = Marks(folder, run).current(read_entries(path))
+        points, current = points_of(run), current_entries(folder, run)
         mine = [p for p in points if replace(p, steps=0) == replace(points[0], steps=0)]
         for point in sorted(mine, key=lambda point: -point.steps):
             if point in current:

@@ -59,9 +59,13 @@ def run_jobs(
             waiting[step.stage.name] = step.stage.needs
 
     def start(name: str, place: int) -> subprocess.Popen[str]:
-        command = stage_command(words, folder, name)
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, env=surroundings(place, jobs), **pipes)  # type: ignore[call-overload,no-any-return]  # of pipes
+        return subprocess.Popen(
+            stage_command(words, folder, name),
+            env=surroundings(place, jobs),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     code = schedule(waiting, start, jobs, reporter.say)
     write_summary(pipeline, folder, reporter)
