@@ -18,13 +18,15 @@ def figures(tmp_path_factory):
     """2-Wasserstein distance to true samples by (stage, steps), after short runs."""
     folder = tmp_path_factory.mktemp("roads")
     words = ["run", "mixture_interfaces", "--dir", str(folder)]
-    steps = {"teacher": 600, "gan": 1000, "reflow": 400, "halve": 150}
+    steps = {"teacher": 400, "gan": 600, "reflow": 300, "halve": 100}
     words += [f"stages.{name}.trainer.max_steps={count}" for name, count in steps.items()]
     for name in steps:
         words += [f"stages.{name}.data.batch_size=256", f"stages.{name}.data.held_out=1000"]
         words += [f"stages.{name}.evaluation.metrics=[wasserstein2]"]
+        words += [f"stages.{name}.evaluation.watch_times=0"]
         words += [f"stages.{name}.evaluation.draws=2"]  # one would be cut into ten for its interval
     words += ["stages.teacher.evaluation.steps=[1,4,32]", "stages.couples.method.count=3000"]
+    words += ["stages.gan.method.penalty_every=4"]
     assert main(words) == 0
     entries = []
     for path in folder.glob("*/evaluation.json"):

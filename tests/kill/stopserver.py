@@ -1,4 +1,4 @@
-"""Send SIGTERM to some of two processes of a run at a chosen moment, and print how both end.
+"""Send SIGTERM to some of two processes of a stage at a chosen moment, and print how both end.
 
     python tests/kill/stopserver.py FOLDER [MOMENT:RANKS ...]
 
@@ -25,7 +25,8 @@ from gendiff.evaluation import stage as evaluation
 from gendiff.pipeline import runner
 
 STEP = 8
-EVALUATED = ["stages.teacher.evaluation.steps=[2]", "stages.teacher.evaluation.samples=60"]
+WORDS = ["stages.teacher.evaluation.steps=[2]", "stages.teacher.evaluation.samples=60"]
+WORDS += ["stages.teacher.evaluation.metrics=[energy_distance]", "--only", "teacher"]
 MOMENTS = {
     "set-up": (train, "build_method"),
     "training": (keeper.Vote, "__call__"),
@@ -63,16 +64,16 @@ EVERY = [
 
 def main(root: Path, cases: list[tuple[str, list[int]]]) -> list[dict[str, Any]]:
     root.mkdir(parents=True, exist_ok=True)
-    wait(attempt(root / "undisturbed", 2, {}, EVALUATED))
+    wait(attempt(root / "undisturbed", 2, {}, WORDS))
     wanted, report = digests(root / "undisturbed"), []
     for moment, ranks in cases:
         folder = root / f"{moment}-{'-'.join(map(str, ranks))}"
         begun = time.monotonic()
-        codes = wait(attempt(folder, 2, {rank: ask(moment) for rank in ranks}, EVALUATED))
+        codes = wait(attempt(folder, 2, {rank: ask(moment) for rank in ranks}, WORDS))
         seconds = time.monotonic() - begun
         manifest = folder / "teacher" / "checkpoints" / "manifest.json"
         kept = json.loads(manifest.read_text())[0]["batches_done"] if manifest.exists() else 0
-        again = wait(attempt(folder, 2, {}, EVALUATED))
+        again = wait(attempt(folder, 2, {}, WORDS))
         report.append(
             {
                 "moment": moment,

@@ -21,7 +21,7 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERRO
 @pytest.fixture(scope="module", params=[1, 2], ids=["alone", "two-processes"])
 def report(request, tmp_path_factory):
     """A pipeline of five stages, killed over and over in forks."""
-    folder, kills = tmp_path_factory.mktemp("kill") / "runs", {1: 7, 2: 3}[request.param]
+    folder, kills = tmp_path_factory.mktemp("kill") / "runs", {1: 5, 2: 2}[request.param]
     words = [sys.executable, str(TOOL), "--dir", str(folder), "--fresh", "0"]
     words += [f"--instants={kills}", f"--boundaries={kills}", f"--processes={request.param}"]
     done = subprocess.run(words, capture_output=True, text=True, env=ONE_THREAD)
@@ -84,12 +84,11 @@ def test_a_signal_to_some_ranks_stops_all(tmp_path):
     assert "Traceback" not in logs
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_signal_saves_and_exits_75(processes, tmp_path):
-    """To the launcher, if there are several; the other signals: tests/pipeline/test_signals.py."""
+def test_a_signal_to_the_launcher_saves_and_exits_75(tmp_path):
+    """Of two processes; to one alone: tests/pipeline/test_jobs.py, test_signals.py."""
     run = [sys.executable, "-m", "gendiff.cli", "run", "mixture_diffusion"]
     run += ["--dir", str(tmp_path), "trainer.max_steps=100000", "evaluation.steps=[]"]
-    run += [f"hardware.devices={processes}"]
+    run += ["hardware.devices=2"]
     process = subprocess.Popen(run, env=ONE_THREAD, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "mixture_diffusion" / "metrics.csv"
     while not (metrics.exists() and metrics.read_text().count("\n") > 1):

@@ -68,38 +68,34 @@ def test_a_failure_keeps_only_those_back_that_need_it():
     assert sorted(name for name, _ in begun) == ["a", "c", "d"]
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """The same pipeline by one process and by two at a time."""
-    place = tmp_path_factory.mktemp("jobs")
-    stages = place / "three.yaml"
+@pytest.fixture
+def words(tmp_path):
+    """Of a run of two teachers and a student."""
+    stages = tmp_path / "three.yaml"
     stages.write_text(STAGES)
-    assert main(["run", str(stages), "--dir", str(place / "one")]) == 0
-    words = ["run", str(stages), "--dir", str(place / "two"), "--jobs", "2"]
+    return ["run", str(stages), "--dir", str(tmp_path / "run"), "--jobs", "2"]
+
+
+def test_the_weights_are_those_of_one_process(words, tmp_path, capfd):
     assert main(words) == 0
-    return place, words
-
-
-def test_the_weights_are_those_of_one_process(folders, capfd):
-    place, words = folders
+    assert main([*words[:-4], "--dir", str(tmp_path / "one")]) == 0
     for stage in ("teacher", "alone", "student"):
         one, two = (
-            json.loads((place / folder / stage / "done.json").read_text())["digests"]
-            for folder in ("one", "two")
+            json.loads((tmp_path / folder / stage / "done.json").read_text())["digests"]
+            for folder in ("one", "run")
         )
         assert one == two
-    assert (place / "two" / "quality.md").is_file()
+    assert (tmp_path / "run" / "quality.md").is_file()
+    capfd.readouterr()
     assert main(words) == 0
     assert "student |" not in capfd.readouterr().out  # nothing is left to do: nothing is started
 
 
-def test_a_signal_stops_all_of_them(folders):
-    place, _ = folders
-    words = ["run", str(place / "three.yaml"), "--dir", str(place / "stopped"), "--jobs", "2"]
+def test_a_signal_stops_all_of_them(words, tmp_path):
     words += [f"stages.{name}.trainer.max_steps=1000000" for name in ("teacher", "alone")]
     command = [sys.executable, "-m", "gendiff.cli", *words]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    begun = [place / "stopped" / name / "metrics.csv" for name in ("teacher", "alone")]
+    begun = [tmp_path / "run" / name / "metrics.csv" for name in ("teacher", "alone")]
     end = time.monotonic() + 300
     while time.monotonic() < end:
         if all(path.is_file() and "\n50," in path.read_text() for path in begun):
@@ -113,14 +109,13 @@ def test_a_signal_stops_all_of_them(folders):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("more", "said"),
     [
         (["--only", "teacher"], "--jobs: goes with none of"),
         (["--jobs", "0"], "at least 1"),
         (["hardware.devices=2"], "--jobs: teacher has hardware.devices"),
     ],
 )
-def test_refused(folders, capsys, words, said):
-    place, _ = folders
-    assert main(["run", str(place / "three.yaml"), "--jobs", "2", *words]) == 2
+def test_refused(words, capsys, more, said):
+    assert main([*words, *more]) == 2
     assert said in capsys.readouterr().err
