@@ -115,11 +115,9 @@ def test_each_has_its_share_of_the_machine(monkeypatch, place, at_once, gpus, gi
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What stages are to be run, each with what it needs; they are not, as of one that is killed."""
+    """What is to be run, each with what it needs; none is, and the first is said to be killed."""
     seen = []
-    monkeypatch.setattr(
-        jobs, "schedule", lambda needs, *_: seen.append({**needs}) or -signal.SIGKILL
-    )
+    monkeypatch.setattr(jobs, "schedule", lambda needs, *_: seen.append({**needs}) or -9)
     monkeypatch.setattr(jobs, "write_report", lambda folder: folder)
     return seen
 
