@@ -44,7 +44,8 @@ class Task:
         self.reporter.bars.update(self.bar, completed=done, note="  ".join(notes + whole))
         if not self.reporter.live and (now - self.told > PLAIN_SECONDS or done == self.total):
             self.told = now
-            words = [f"  {self.verb} {done}/{self.total}", *notes, f"{clock(left)} left"]
+            words = [f"  {self.verb} {done}/{self.total}", *notes]
+            words += [f"{clock(left)} left"] if speed else []
             self.reporter.say("  ".join(words + whole))
 
 

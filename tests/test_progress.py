@@ -44,12 +44,12 @@ def test_a_plain_line_says_what_is_left(now, capsys, verb, ahead, said):
 
 
 def test_lines_come_now_and_then_and_at_the_end(now, capsys):
-    """Of no loss and no samples nothing is said; the first update may come at once."""
-    with Reporter().task("a stage", 4, verb="draw") as task:
-        for done, seconds in ((1, 0), (2, 8), (3, 16), (3, 24), (4, 24)):
+    """Of no loss, no samples and no speed nothing is said; the first may come at once."""
+    with Reporter().task("a stage", 4, verb="row") as task:
+        for done, seconds in ((1, 0), (0, 16), (2, 24), (3, 32), (3, 40), (4, 40)):
             now[0] = seconds
             task.update(done)
-    said = ["  draw 3/4  5 s left", "  draw 4/4  0 s left"]
+    said = ["  row 0/4", "  row 3/4  11 s left", "  row 4/4  0 s left"]
     assert capsys.readouterr().out.splitlines() == said
 
 
