@@ -25,6 +25,7 @@ from gendiff.samplers import flow_map
 from gendiff.seeding import Draws
 
 named = pytest.mark.parametrize("path", UNIT, ids=lambda path: type(path).__name__)
+cases = pytest.mark.parametrize("case", ["mean_flow", "mean_flow_distillation", "shortcut"])
 
 
 @named
@@ -164,7 +165,22 @@ stages:
     assert [step.state for step in plan] == ["missing", "missing"]
 
 
-@pytest.mark.parametrize("case", ["mean_flow", "mean_flow_distillation", "shortcut"])
+@cases
+def test_who_learns_a_long_way_is_told_its_own_label(case):
+    method, asked = make(case, classes=3), []
+    for network in (method.student.network, method.ema.network):
+        network.register_forward_pre_hook(lambda module, args: asked.append(args))
+    method.draw = Draws((0, "", 0, "student"), 0, 12, 1)
+    label = torch.tensor([0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1])
+    method.loss({"x0": torch.randn(12, 2), "label": label}, "student")
+    far, own = method.chosen(0.25), asked[-1][2]["label"]
+    told = [cond["label"] for x, _, cond in asked if len(x) == len(far)]
+    assert len(told) == (2 if case == "shortcut" else 1)
+    assert own[far].any()
+    assert all(label.equal(own[far]) for label in told)
+
+
+@cases
 def test_terms_see_the_x0_of_one_step(case):
     """From where the loss asked last, and told the labels that it told there."""
     config = replace(config_of(case, True), label_dropout=0.5)
