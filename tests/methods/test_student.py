@@ -17,7 +17,7 @@ from gendiff.methods.score_identity import ScoreIdentity, ScoreIdentityConfig
 from gendiff.methods.student import PerceptualConfig
 from gendiff.networks.mlp import MLP, MLPConfig
 from gendiff.optim import OptimConfig
-from gendiff.paths import EDM, VE, Cosine
+from gendiff.paths import EDM, VE, Cosine, DiscreteLinear
 from gendiff.seeding import Draws
 
 CONFIGS = {ScoreIdentity: ScoreIdentityConfig, DistributionMatching: DistributionMatchingConfig}
@@ -79,36 +79,40 @@ def test_the_critic_compares_data_and_samples_at_one_noise(cls, noise):
     method.critic.register_forward_hook(lambda module, args, out: seen.append((args, out)))
     losses = method.loss(batch(method, "critic"), "critic")
     (real, level, _), logits_real = seen[0]
-    (_, same, _), logits_fake = seen[1]
+    (fake, same, _), logits_fake = seen[1]
     wanted = F.softplus(-logits_real).mean() + F.softplus(logits_fake).mean()
     torch.testing.assert_close(losses["loss"], wanted)
     torch.testing.assert_close(level, same)
     assert level.max() <= noise + 1e-4
     if noise == 0:
         torch.testing.assert_close(real, batch(method, "critic")["x0"], atol=1e-3, rtol=0)
+        plain = method_of(cls)
+        plain.loss(batch(plain, "critic"), "student")
+        torch.testing.assert_close(fake, plain.shown[0].detach(), atol=1e-3, rtol=0)
     losses["loss"].backward()
     assert all(p.grad is None for p in method.student.network.parameters())
 
 
-class Halved(nn.Module):
-    """A distance that is easy to work out."""
+class Lopsided(nn.Module):
+    """A distance that is easy to work out, and another one backwards."""
 
     def forward(self, made, goal):
-        return (made - goal).square().sum(1) / 2
+        return (made - goal / 2).square().sum(1)
 
 
 def test_the_distance_in_features_adds_what_its_weight_says():
     cls = DistributionMatching
     plain = method_of(cls)
     method = method_of(cls, perceptual=PerceptualConfig(weight=0.2), adversarial_weight=0.3)
-    method.frozen_roles["perceptual"] = Halved()
+    method.frozen_roles["perceptual"] = Lopsided()
     own = plain.loss(batch(plain, "student"), "student")["loss"]
     made, goal = plain.shown
     losses = method.loss(batch(method, "student"), "student")
-    apart = (made - goal).square().sum(1).mean() / 2
+    apart = (made - goal / 2).square().sum(1).mean()
     torch.testing.assert_close(losses["perceptual"], apart)
     torch.testing.assert_close(losses["loss"], own + 0.2 * apart + 0.3 * losses["gan"])
     assert set(method.loss(batch(method, "critic"), "critic")) == {"loss", "real", "fake"}
+    assert set(method.loss(batch(method, "fake"), "fake")) == {"loss"}
 
 
 @BOTH
@@ -209,15 +213,40 @@ def test_the_critic_hears_the_labels_that_the_student_did(cls):
     assert all(label.eq(3).all() for label in heard)
 
 
-@pytest.mark.parametrize("path", [EDM(), VE(), Cosine()], ids=["edm", "ve", "cosine"])
-@pytest.mark.parametrize("noise", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "path", [EDM(), VE(), Cosine(), DiscreteLinear(30)], ids=lambda path: type(path).__name__
+)
+@pytest.mark.parametrize("noise", [0.0, 0.7])
 def test_the_critic_sees_inputs_of_unit_size_on_every_path(noise, path):
+    """And levels that the path has, one for each sample."""
     method = method_of(DistributionMatching, adversarial_weight=1.0, critic_noise=noise)
     method.path, method.labels, seen = path, {}, []
-    method.critic.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    method.critic.register_forward_pre_hook(lambda m, args: seen.append(args[:2]))
     method.imagine = lambda rows: rows["x0"]
     method.loss(batch(method, "critic"), "critic")
-    assert all(0.3 < x.std() < 2 for x in seen)
+    assert all(0.3 < x.std() < 2 for x, _ in seen)
+    for _, level in seen:
+        assert level.max() <= 1
+        assert len(level.unique()) > (6 if noise else 0)
+        if path.steps is not None:
+            assert torch.isin(level, path.noise_level(torch.arange(path.steps + 1.0))).all()
+
+
+def test_the_critic_sees_each_sample_under_a_noise_of_its_own():
+    method, seen = method_of(DistributionMatching, adversarial_weight=1.0), []
+    method.critic.register_forward_pre_hook(lambda m, args: seen.append(args[:2]))
+    method.imagine, method.labels = (lambda rows: rows["x0"]), {}
+    batch(method, "critic")
+    method.loss({"x0": torch.zeros(12, 2)}, "critic")
+    real, fake = (x / Cosine().sigma(level)[:, None] for x, level in seen)
+    assert all(0.6 < noise.std() < 1.5 for noise in (real, fake, (real - fake) / 2**0.5))
+
+
+@BOTH
+def test_the_critic_is_told_no_guidance_weight(cls):
+    config = CONFIGS[cls](adversarial_weight=1.0, guidance_max=2.0)
+    told = {role: cls.variant(config).tells(role, config) for role in ("student", "critic")}
+    assert told == {"student": {"guidance": 1}, "critic": {}}
 
 
 def test_a_critic_leaves_the_lagging_target_moving():
