@@ -208,6 +208,8 @@ def test_terms_see_the_x0_of_one_step(case):
     torch.testing.assert_close(losses["gan"], game)
     own = plain.loss(rows, "student")["loss"]
     torch.testing.assert_close(losses["loss"], own + 0.2 * apart + 0.3 * game)
+    method.draw = Draws((0, "", 0, "student"), 0, 12, 1)
+    torch.testing.assert_close(method.imagine(rows), made)
     network.zero_grad()
     losses["gan"].backward()
     assert all(p.grad is not None for p in network.parameters())

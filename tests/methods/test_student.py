@@ -52,6 +52,7 @@ def batch(method, role):
 @BOTH
 def test_without_terms_a_method_is_itself(cls):
     assert cls.variant(CONFIGS[cls]()) is cls
+    assert cls.variant(CONFIGS[cls](perceptual=PerceptualConfig(weight=1.0))).roles == cls.roles
 
 
 @BOTH
@@ -141,12 +142,13 @@ def test_a_told_student_is_sampled_at_any_weight_in_one_call(cls):
     network, told = method.ema.network, []
     network.register_forward_pre_hook(lambda m, args: told.append(args[2]["guidance"]))
     labels = torch.tensor([0, 1, 2])
-    samples = [method.sample(3, 1, labels=labels, guidance=w) for w in (0.0, 2.5)]
+    samples = [method.sample(3, 1, labels=labels, guidance=w) for w in (0.0, 4.0)]
     assert not torch.equal(*samples)
     assert method.ema.nfe == 2
-    assert torch.cat(told).tolist() == [0.0] * 3 + [2.5] * 3
-    with pytest.raises(UserError, match="guidance: 5; this model was told 0 to 4"):
-        method.sample(3, 1, labels=labels, guidance=5.0)
+    assert torch.cat(told).tolist() == [0.0] * 3 + [4.0] * 3
+    for weight in (5, -1):
+        with pytest.raises(UserError, match=f"guidance: {weight}; this model was told 0 to 4"):
+            method.sample(3, 1, labels=labels, guidance=float(weight))
 
 
 @BOTH
@@ -174,10 +176,14 @@ def test_an_untold_student_has_its_told_teacher_told(cls):
     [
         ({"adversarial_weight": -1.0}, "adversarial_weight: -1.0 must be at least 0"),
         ({"critic_noise": 1.5}, "critic_noise: 1.5 must be in"),
+        ({"critic_noise": -0.5}, "critic_noise: -0.5 must be in"),
         ({"perceptual": PerceptualConfig(weight=float("inf"))}, "perceptual.weight: inf must be"),
         ({"perceptual": PerceptualConfig(size=0)}, "perceptual.size: 0 must be at least 1"),
+        ({"perceptual": PerceptualConfig(size=4097)}, "perceptual.size: 4097"),
+        ({"objective": "hinge"}, "objective: needs adversarial_weight, which is 0"),
         ({"guidance": 1.0, "guidance_max": 2.0}, "guidance_max: 2.0 must be above 0, and stands"),
         ({"guidance_max": 0.0}, "guidance_max: 0.0 must be above 0"),
+        ({"guidance_max": float("inf")}, "guidance_max: inf must be above 0"),
         ({"guidance": float("nan")}, "guidance: nan must be finite"),
         ({"r1_gamma": 0.1}, "r1_gamma: needs adversarial_weight, which is 0"),
     ],
@@ -188,12 +194,12 @@ def test_impossible_terms_are_refused(cls, settings, message):
         cls.check(CONFIGS[cls](**settings), Cosine())
 
 
+@pytest.mark.parametrize("key", ["guidance", "guidance_max"])
 @BOTH
-def test_a_teacher_is_guided_by_a_label(cls):
+def test_a_teacher_is_guided_by_a_label(cls, key):
+    networks = {"student": MLPConfig(conditions={"guidance": 1}), "fake": MLPConfig()}
     with pytest.raises(ValueError, match=r"student\.conditions\.label: missing"):
-        cls.check_networks(
-            CONFIGS[cls](guidance=1.0), {"student": MLPConfig(), "fake": MLPConfig()}
-        )
+        cls.check_networks(CONFIGS[cls](**{key: 1.0}), networks)
 
 
 @BOTH
