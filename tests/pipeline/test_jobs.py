@@ -153,7 +153,7 @@ def test_the_weights_are_those_of_one_process(folders, capfd):
     assert main(words) == 0
     out = capfd.readouterr().out
     assert "student |" not in out  # nothing is left to do: nothing is started
-    assert "energy distance" in out
+    assert "real halves" in out  # of the table
     assert str(place / "two" / "report.html") in out
 
 
