@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gendiff import registry
@@ -98,11 +98,11 @@ def to_yaml(run: RunConfig) -> str:
 def _unlike(schema: Mapping[Any, Any], given: Mapping[Any, Any]) -> str:
     """What is wrong with the first value that should be a list or a mapping, and is not."""
     for key, value in given.items():
-        node = schema.get(key) if isinstance(schema, Mapping | DictConfig) else None
+        node = schema.get(str(key))  # what is no word is refused as it is merged
         if isinstance(node, ListConfig) and not isinstance(value, list):
             hint = "" if value is None or isinstance(value, Mapping) else f", e.g. [{value}]"
             return f"{key}: {value!r} must be a list{hint}"
-        if isinstance(node, Mapping | DictConfig):
+        if isinstance(node, Mapping):
             if not isinstance(value, Mapping):
                 return f"{key}: {value!r} must be a mapping of keys to values"
             if inner := _unlike(node, value):

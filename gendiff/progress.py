@@ -39,12 +39,13 @@ class Task:
         if samples:
             notes.append(f"{speed * samples:,.0f} samples/s")
         whole = []
-        if self.verb == "step" and self.reporter.ahead and speed:
+        if self.verb == "step" and self.reporter.ahead:
             whole = [f"all stages: about {clock(left + self.reporter.ahead / speed)}"]
         self.reporter.bars.update(self.bar, completed=done, note="  ".join(notes + whole))
         if not self.reporter.live and (now - self.told > PLAIN_SECONDS or done == self.total):
             self.told = now
-            words = [f"  {self.verb} {done}/{self.total}", *notes, f"{clock(left)} left"]
+            words = [f"  {self.verb} {done}/{self.total}", *notes]
+            words += [f"{clock(left)} left"] if speed else []
             self.reporter.say("  ".join(words + whole))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -84,6 +84,14 @@ def test_every_choice_is_one_of_a_method():
         ),
         (
             "mixture_diffusion",
+            ["evaluation.samplers=[ddim(eta=1)]"],
+            {"song2021denoising"},
+            set(),
+        ),
+        ("mixture_diffusion", [], {"tancik2020fourier", "bonneel2015sliced"}, {"shmelkov2018good"}),
+        ("mixture_diffusion", ["evaluation.steps=[]"], set(), {"song2021denoising"}),
+        (
+            "mixture_diffusion",
             ["path.name=vp", "method.weight=elbo"],
             {"kingma2021variational"},
             set(),
@@ -93,10 +101,50 @@ def test_every_choice_is_one_of_a_method():
         ("digits_diffusion", [], {"ho2021classifierfree", "naeem2020reliable"}, {"lin2018pacgan"}),
         ("digits_diffusion", ["method.label_dropout=0"], set(), {"ho2021classifierfree"}),
         (
+            "digits_diffusion",
+            ["method.label_dropout=0", "evaluation.guidance=[0, 1]"],
+            {"ho2021classifierfree", "alpaydin1998optical", "shmelkov2018good"},
+            {"bonneel2015sliced"},
+        ),
+        (
+            "digits_diffusion",
+            ["method.label_dropout=0", "evaluation.guidance=[1]", "evaluation.steps=[]"],
+            set(),
+            {"ho2021classifierfree"},
+        ),
+        (
+            "digits_diffusion",
+            ["evaluation.metrics=[frechet_distance]"],
+            {"heusel2017gans"},
+            {"naeem2020reliable"},
+        ),
+        (
+            "digits_diffusion",
+            ["evaluation.extractor=dinov2", "evaluation.weights=a.pth"],
+            {"stein2023exposing"},
+            set(),
+        ),
+        (
+            "digits_diffusion",
+            ["evaluation.extractor=timm/resnet18", "evaluation.weights=a.pth"],
+            set(),
+            {"stein2023exposing"},
+        ),
+        (
+            "digits_fewstep",
+            [
+                "stages.consistency.method.perceptual.weight=1",
+                "stages.consistency.method.perceptual.extractor=timm/resnet18",
+                "stages.consistency.method.perceptual.weights=a.pth",
+            ],
+            {"zhang2018unreasonable"},
+            {"wang2023diffusiongan", "mescheder2018which"},
+        ),
+        (
             "gaussians25_denoising_gan",
             [],
-            {"xiao2022tackling", "goodfellow2014generative"},
-            {"lim2017geometric"},
+            {"xiao2022tackling", "goodfellow2014generative", "mescheder2018which"},
+            {"lim2017geometric", "gulrajani2017improved"},
         ),
         (
             "gaussians25_denoising_gan",
@@ -124,7 +172,9 @@ def test_the_command_names_each_paper_once_with_its_stages(capsys):
     assert lines[at + 1].strip() == users
     assert len(lines[::2]) == len(set(lines[::2]))
     assert main(["cite", "digits_fewstep", "--bibtex"]) == 0
-    assert capsys.readouterr().out.count("@") == len(lines) // 2
+    entries = re.findall(r"@\w+{(\D+(\d+)\w+),", capsys.readouterr().out)
+    assert len(entries) == len(lines) // 2
+    assert entries == sorted(entries, key=lambda entry: (entry[1], entry[0]))
 
 
 def test_a_line_and_an_entry():
@@ -132,5 +182,26 @@ def test_a_line_and_an_entry():
     assert paper.key == "love2020ganpp"
     assert paper.text == "Ada B. Löve et al. On the GAN++: What Is It? TMLR, 2020."
     assert "author = {Ada B. Löve and Cy d'Or and others}" in paper.bibtex
-    assert paper.bibtex.startswith("@article{")
-    assert "{GAN}++" in paper.bibtex
+    assert "  title = {On the {GAN}++: What Is It?},\n" in paper.bibtex
+    assert "  year = {2020},\n" in paper.bibtex
+    assert "{StyleGAN}" in replace(paper, title="A StyleGAN").bibtex
+
+
+@pytest.mark.parametrize(("count", "told"), [(5, "A B, A B, A B, A B, A B."), (6, "A B et al.")])
+def test_five_authors_are_named(count, told):
+    assert Paper(", ".join(["A B"] * count), "It", "ICML", 2020).text == f"{told} It. ICML, 2020."
+
+
+@pytest.mark.parametrize(
+    ("venue", "entry", "where"),
+    [
+        ("TMLR", "article", "journal"),
+        ("Journal of It", "article", "journal"),
+        ("arXiv:2001.00001", "misc", "howpublished"),
+        ("ICML", "inproceedings", "booktitle"),
+    ],
+)
+def test_an_entry_is_of_its_venues_kind(venue, entry, where):
+    text = Paper("A B", "It", venue, 2020).bibtex
+    assert text.startswith(f"@{entry}{{")
+    assert f"  {where} = {{{venue}}},\n" in text

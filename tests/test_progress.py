@@ -1,4 +1,4 @@
-"""What is said of a run where there is no terminal."""
+"""What is said of a run, where there is a terminal and where there is none."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ def test_a_duration_is_said_as_people_do(seconds, said):
     assert clock(seconds) == said
 
 
+@pytest.fixture
+def now(monkeypatch):
+    """The clock, which stands still: its seconds."""
+    seconds = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: seconds[0])
+    return seconds
+
+
 @pytest.mark.parametrize(
     ("verb", "ahead", "said"),
     [
@@ -24,9 +32,7 @@ def test_a_duration_is_said_as_people_do(seconds, said):
         ("draw", 600, "  draw 30/90  loss 0.5  32 samples/s  60 s left"),
     ],
 )
-def test_a_plain_line_says_what_is_left(monkeypatch, capsys, verb, ahead, said):
-    now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+def test_a_plain_line_says_what_is_left(now, capsys, verb, ahead, said):
     reporter = Reporter()
     reporter.ahead = ahead
     with reporter.task("a stage", 90, done=10, verb=verb) as task:
@@ -35,3 +41,40 @@ def test_a_plain_line_says_what_is_left(monkeypatch, capsys, verb, ahead, said):
         now[0] = 20.0
         task.update(30, 32, 0.5)
     assert capsys.readouterr().out.splitlines() == [said]
+
+
+def test_lines_come_now_and_then_and_at_the_end(now, capsys):
+    """Of no loss, no samples and no speed nothing is said; the first may come at once."""
+    with Reporter().task("a stage", 4, verb="row") as task:
+        for done, seconds in ((1, 0), (0, 16), (2, 24), (3, 32), (3, 40), (4, 40)):
+            now[0] = seconds
+            task.update(done)
+    said = ["  row 0/4", "  row 3/4  11 s left", "  row 4/4  0 s left"]
+    assert capsys.readouterr().out.splitlines() == said
+
+
+def test_a_terminal_has_a_bar_and_no_lines(now, capsys):
+    reporter = Reporter()
+    reporter.live, reporter.ahead = True, 10
+    with reporter.task("a stage", 9, done=3) as task:
+        now[0] = 100.0
+        (bar,) = reporter.bars.tasks
+        assert bar.completed == 3
+        task.update(8, 2, 0.0)
+        assert bar.completed == 8
+        assert bar.fields["note"] == "loss 0  0 samples/s  all stages: about 4 min"
+    assert not reporter.bars.tasks
+    assert not capsys.readouterr().out
+
+
+def test_words_are_said_as_they_are(capsys):
+    """Brackets too, and lines of any length; a warning is no output."""
+    text = "[red]steps[/red]=[4] " + 200 * "x"
+    reporter = Reporter()
+    reporter.say(text)
+    reporter.warn(text)
+    quiet = Reporter(quiet=True)
+    quiet.say(text)
+    with quiet.task("a stage", 1) as task:
+        task.update(1)
+    assert capsys.readouterr() == (f"{text}\n", f"{text}\n")

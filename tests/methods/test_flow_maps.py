@@ -8,6 +8,7 @@ import pytest
 import torch
 from exact_maps import STD, UNIT, ExactMap, exact_map, exact_velocity, figures, learn
 from small import make
+from table import config_of
 from torch import nn
 from torch.nn import functional as F
 
@@ -24,6 +25,7 @@ from gendiff.samplers import flow_map
 from gendiff.seeding import Draws
 
 named = pytest.mark.parametrize("path", UNIT, ids=lambda path: type(path).__name__)
+cases = pytest.mark.parametrize("case", ["mean_flow", "mean_flow_distillation", "shortcut"])
 
 
 @named
@@ -163,25 +165,51 @@ stages:
     assert [step.state for step in plan] == ["missing", "missing"]
 
 
-@pytest.mark.parametrize("case", ["mean_flow", "mean_flow_distillation", "shortcut"])
+@cases
+def test_who_learns_a_long_way_is_told_its_own_label(case):
+    method, asked = make(case, classes=3), []
+    for network in (method.student.network, method.ema.network):
+        network.register_forward_pre_hook(lambda module, args: asked.append(args))
+    method.draw = Draws((0, "", 0, "student"), 0, 12, 1)
+    label = torch.tensor([0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1])
+    method.loss({"x0": torch.randn(12, 2), "label": label}, "student")
+    far, own = method.chosen(0.25), asked[-1][2]["label"]
+    told = [cond["label"] for x, _, cond in asked if len(x) == len(far)]
+    assert len(told) == (2 if case == "shortcut" else 1)
+    assert own[far].any()
+    assert all(label.equal(own[far]) for label in told)
+
+
+@cases
 def test_terms_see_the_x0_of_one_step(case):
-    plain = make(case)
-    config = replace(plain.config, adversarial_weight=0.3, perceptual=PerceptualConfig(weight=0.2))
-    method = make(case, config=config)
+    """From where the loss asked last, and told the labels that it told there."""
+    config = replace(config_of(case, True), label_dropout=0.5)
+    terms = {"adversarial_weight": 0.3, "perceptual": PerceptualConfig(weight=0.2)}
+    plain, method = (  # on a path whose noise level is the time
+        make(case, config=replace(config, **more), classes=3, path=Cosine()) for more in ({}, terms)
+    )
     method.frozen_roles["perceptual"] = lambda made, goal: (made - goal).square().sum(1)
-    rows, seen = {"x0": torch.randn(12, 2)}, []
+    rows, seen, asked = {"x0": torch.randn(12, 2), "label": torch.arange(12) % 3}, [], []
     for each in (plain, method):
         each.draw = Draws((0, "", 0, "student"), 0, 12, 1)
+    network = method.student.network
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    plain.student.network.load_state_dict(network.state_dict())
+    plain.averaged.load_state_dict(method.averaged.state_dict())
+    network.register_forward_pre_hook(lambda module, args: asked.append(args))
     method.critic.register_forward_hook(lambda module, args, out: seen.append(out))
     losses = method.loss(rows, "student")
-    xt, t, _, x0 = method.place
-    level = method.path.noise_level(torch.zeros_like(t))
-    u = method.student.network(xt, method.path.noise_level(t), {"second_time": level})
-    made = xt - t[:, None] * u
-    apart, game = (made - x0).square().sum(1).mean(), F.softplus(-seen[0]).mean()
+    xt, t, cond = asked[-3]  # each of the terms has asked once more
+    assert 0 < cond["label"].eq(3).sum() < 12
+    made = xt - t[:, None] * network(xt, t, {**cond, "second_time": torch.zeros(12)})
+    apart, game = (made - rows["x0"]).square().sum(1).mean(), F.softplus(-seen[0]).mean()
     torch.testing.assert_close(losses["perceptual"], apart)
     torch.testing.assert_close(losses["gan"], game)
     own = plain.loss(rows, "student")["loss"]
     torch.testing.assert_close(losses["loss"], own + 0.2 * apart + 0.3 * game)
+    method.draw = Draws((0, "", 0, "student"), 0, 12, 1)
+    torch.testing.assert_close(method.imagine(rows), made)
+    network.zero_grad()
     losses["gan"].backward()
-    assert all(p.grad is not None for p in method.student.network.parameters())
+    assert all(p.grad is not None for p in network.parameters())

@@ -17,7 +17,7 @@ from gendiff.methods.score_identity import ScoreIdentity, ScoreIdentityConfig
 from gendiff.methods.student import PerceptualConfig
 from gendiff.networks.mlp import MLP, MLPConfig
 from gendiff.optim import OptimConfig
-from gendiff.paths import EDM, VE, Cosine
+from gendiff.paths import EDM, VE, Cosine, DiscreteLinear
 from gendiff.seeding import Draws
 
 CONFIGS = {ScoreIdentity: ScoreIdentityConfig, DistributionMatching: DistributionMatchingConfig}
@@ -52,6 +52,7 @@ def batch(method, role):
 @BOTH
 def test_without_terms_a_method_is_itself(cls):
     assert cls.variant(CONFIGS[cls]()) is cls
+    assert cls.variant(CONFIGS[cls](perceptual=PerceptualConfig(weight=1.0))).roles == cls.roles
 
 
 @BOTH
@@ -79,36 +80,40 @@ def test_the_critic_compares_data_and_samples_at_one_noise(cls, noise):
     method.critic.register_forward_hook(lambda module, args, out: seen.append((args, out)))
     losses = method.loss(batch(method, "critic"), "critic")
     (real, level, _), logits_real = seen[0]
-    (_, same, _), logits_fake = seen[1]
+    (fake, same, _), logits_fake = seen[1]
     wanted = F.softplus(-logits_real).mean() + F.softplus(logits_fake).mean()
     torch.testing.assert_close(losses["loss"], wanted)
     torch.testing.assert_close(level, same)
     assert level.max() <= noise + 1e-4
     if noise == 0:
         torch.testing.assert_close(real, batch(method, "critic")["x0"], atol=1e-3, rtol=0)
+        plain = method_of(cls)
+        plain.loss(batch(plain, "critic"), "student")
+        torch.testing.assert_close(fake, plain.shown[0].detach(), atol=1e-3, rtol=0)
     losses["loss"].backward()
     assert all(p.grad is None for p in method.student.network.parameters())
 
 
-class Halved(nn.Module):
-    """A distance that is easy to work out."""
+class Lopsided(nn.Module):
+    """A distance that is easy to work out, and another one backwards."""
 
     def forward(self, made, goal):
-        return (made - goal).square().sum(1) / 2
+        return (made - goal / 2).square().sum(1)
 
 
 def test_the_distance_in_features_adds_what_its_weight_says():
     cls = DistributionMatching
     plain = method_of(cls)
     method = method_of(cls, perceptual=PerceptualConfig(weight=0.2), adversarial_weight=0.3)
-    method.frozen_roles["perceptual"] = Halved()
+    method.frozen_roles["perceptual"] = Lopsided()
     own = plain.loss(batch(plain, "student"), "student")["loss"]
     made, goal = plain.shown
     losses = method.loss(batch(method, "student"), "student")
-    apart = (made - goal).square().sum(1).mean() / 2
+    apart = (made - goal / 2).square().sum(1).mean()
     torch.testing.assert_close(losses["perceptual"], apart)
     torch.testing.assert_close(losses["loss"], own + 0.2 * apart + 0.3 * losses["gan"])
     assert set(method.loss(batch(method, "critic"), "critic")) == {"loss", "real", "fake"}
+    assert set(method.loss(batch(method, "fake"), "fake")) == {"loss"}
 
 
 @BOTH
@@ -137,12 +142,13 @@ def test_a_told_student_is_sampled_at_any_weight_in_one_call(cls):
     network, told = method.ema.network, []
     network.register_forward_pre_hook(lambda m, args: told.append(args[2]["guidance"]))
     labels = torch.tensor([0, 1, 2])
-    samples = [method.sample(3, 1, labels=labels, guidance=w) for w in (0.0, 2.5)]
+    samples = [method.sample(3, 1, labels=labels, guidance=w) for w in (0.0, 4.0)]
     assert not torch.equal(*samples)
     assert method.ema.nfe == 2
-    assert torch.cat(told).tolist() == [0.0] * 3 + [2.5] * 3
-    with pytest.raises(UserError, match="guidance: 5; this model was told 0 to 4"):
-        method.sample(3, 1, labels=labels, guidance=5.0)
+    assert torch.cat(told).tolist() == [0.0] * 3 + [4.0] * 3
+    for weight in (5, -1):
+        with pytest.raises(UserError, match=f"guidance: {weight}; this model was told 0 to 4"):
+            method.sample(3, 1, labels=labels, guidance=float(weight))
 
 
 @BOTH
@@ -170,10 +176,14 @@ def test_an_untold_student_has_its_told_teacher_told(cls):
     [
         ({"adversarial_weight": -1.0}, "adversarial_weight: -1.0 must be at least 0"),
         ({"critic_noise": 1.5}, "critic_noise: 1.5 must be in"),
+        ({"critic_noise": -0.5}, "critic_noise: -0.5 must be in"),
         ({"perceptual": PerceptualConfig(weight=float("inf"))}, "perceptual.weight: inf must be"),
         ({"perceptual": PerceptualConfig(size=0)}, "perceptual.size: 0 must be at least 1"),
+        ({"perceptual": PerceptualConfig(size=4097)}, "perceptual.size: 4097"),
+        ({"objective": "hinge"}, "objective: needs adversarial_weight, which is 0"),
         ({"guidance": 1.0, "guidance_max": 2.0}, "guidance_max: 2.0 must be above 0, and stands"),
         ({"guidance_max": 0.0}, "guidance_max: 0.0 must be above 0"),
+        ({"guidance_max": float("inf")}, "guidance_max: inf must be above 0"),
         ({"guidance": float("nan")}, "guidance: nan must be finite"),
         ({"r1_gamma": 0.1}, "r1_gamma: needs adversarial_weight, which is 0"),
     ],
@@ -184,12 +194,12 @@ def test_impossible_terms_are_refused(cls, settings, message):
         cls.check(CONFIGS[cls](**settings), Cosine())
 
 
+@pytest.mark.parametrize("key", ["guidance", "guidance_max"])
 @BOTH
-def test_a_teacher_is_guided_by_a_label(cls):
+def test_a_teacher_is_guided_by_a_label(cls, key):
+    networks = {"student": MLPConfig(conditions={"guidance": 1}), "fake": MLPConfig()}
     with pytest.raises(ValueError, match=r"student\.conditions\.label: missing"):
-        cls.check_networks(
-            CONFIGS[cls](guidance=1.0), {"student": MLPConfig(), "fake": MLPConfig()}
-        )
+        cls.check_networks(CONFIGS[cls](**{key: 1.0}), networks)
 
 
 @BOTH
@@ -209,15 +219,40 @@ def test_the_critic_hears_the_labels_that_the_student_did(cls):
     assert all(label.eq(3).all() for label in heard)
 
 
-@pytest.mark.parametrize("path", [EDM(), VE(), Cosine()], ids=["edm", "ve", "cosine"])
-@pytest.mark.parametrize("noise", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "path", [EDM(), VE(), Cosine(), DiscreteLinear(30)], ids=lambda path: type(path).__name__
+)
+@pytest.mark.parametrize("noise", [0.0, 0.7])
 def test_the_critic_sees_inputs_of_unit_size_on_every_path(noise, path):
+    """And levels that the path has, one for each sample."""
     method = method_of(DistributionMatching, adversarial_weight=1.0, critic_noise=noise)
     method.path, method.labels, seen = path, {}, []
-    method.critic.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    method.critic.register_forward_pre_hook(lambda m, args: seen.append(args[:2]))
     method.imagine = lambda rows: rows["x0"]
     method.loss(batch(method, "critic"), "critic")
-    assert all(0.3 < x.std() < 2 for x in seen)
+    assert all(0.3 < x.std() < 2 for x, _ in seen)
+    for _, level in seen:
+        assert level.max() <= 1
+        assert len(level.unique()) > (6 if noise else 0)
+        if path.steps is not None:
+            assert torch.isin(level, path.noise_level(torch.arange(path.steps + 1.0))).all()
+
+
+def test_the_critic_sees_each_sample_under_a_noise_of_its_own():
+    method, seen = method_of(DistributionMatching, adversarial_weight=1.0), []
+    method.critic.register_forward_pre_hook(lambda m, args: seen.append(args[:2]))
+    method.imagine, method.labels = (lambda rows: rows["x0"]), {}
+    batch(method, "critic")
+    method.loss({"x0": torch.zeros(12, 2)}, "critic")
+    real, fake = (x / Cosine().sigma(level)[:, None] for x, level in seen)
+    assert all(0.6 < noise.std() < 1.5 for noise in (real, fake, (real - fake) / 2**0.5))
+
+
+@BOTH
+def test_the_critic_is_told_no_guidance_weight(cls):
+    config = CONFIGS[cls](adversarial_weight=1.0, guidance_max=2.0)
+    told = {role: cls.variant(config).tells(role, config) for role in ("student", "critic")}
+    assert told == {"student": {"guidance": 1}, "critic": {}}
 
 
 def test_a_critic_leaves_the_lagging_target_moving():

@@ -12,7 +12,12 @@ import time
 import pytest
 
 from gendiff.cli import main
-from gendiff.pipeline.jobs import schedule
+from gendiff.errors import Interrupted
+from gendiff.pipeline import jobs
+from gendiff.pipeline.jobs import run_jobs, schedule, surroundings
+from gendiff.pipeline.stages import load_pipeline
+from gendiff.progress import Reporter
+from gendiff.signals import FOLLOW
 
 NEEDS = {"a": [], "b": ["a", "gone"], "c": [], "d": ["c"], "e": ["b", "d"]}
 STAGES = """
@@ -61,11 +66,58 @@ def test_each_runs_once_after_what_it_needs(jobs):
 
 
 def test_a_failure_keeps_only_those_back_that_need_it():
-    """And it is the first one whose exit code is told."""
-    code, said, begun, _ = scheduled(2, {"a": "echo why; exit 2", "d": "exit 75"})
+    """And it is the first one whose exit code is told. A line without words is no end."""
+    code, said, begun, _ = scheduled(2, {"a": "echo; echo why; exit 2", "d": "sleep 0.2; exit 75"})
     assert code == 2
     assert "a | why" in said
     assert sorted(name for name, _ in begun) == ["a", "c", "d"]
+
+
+def test_an_interruption_ends_all_that_run():
+    processes, said = [], []
+
+    def start(name, place):
+        processes.append(piped("echo up; exec sleep 3"))
+        return processes[-1]
+
+    def say(line):
+        said.append(line)
+        if len(said) == 1:
+            raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted, match="stopped"):
+        schedule(NEEDS, start, 2, say)
+    assert [process.returncode for process in processes] == [-signal.SIGTERM] * 2
+
+
+@pytest.mark.parametrize(
+    ("place", "at_once", "gpus", "given", "wanted"),
+    [
+        (1, 3, 0, {}, {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": None}),
+        (0, 9, 0, {"CUDA_VISIBLE_DEVICES": ""}, {"OMP_NUM_THREADS": "1"}),
+        (1, 2, 2, {"OMP_NUM_THREADS": "7"}, {"OMP_NUM_THREADS": "7", "CUDA_VISIBLE_DEVICES": "1"}),
+        (3, 4, 2, {"CUDA_VISIBLE_DEVICES": "4,6"}, {"CUDA_VISIBLE_DEVICES": "6"}),
+    ],
+)
+def test_each_has_its_share_of_the_machine(monkeypatch, place, at_once, gpus, given, wanted):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    for word in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(word, raising=False)
+    for word, value in given.items():
+        monkeypatch.setenv(word, value)
+    found = surroundings(place, at_once)
+    assert found[FOLLOW] == "1"
+    assert found["PATH"] == os.environ["PATH"]
+    assert {word: found.get(word) for word in wanted} == wanted
+
+
+def asked_for(monkeypatch):
+    """What is to be run, each with what it needs; none is, and the first is said to be killed."""
+    seen = []
+    monkeypatch.setattr(jobs, "schedule", lambda needs, *_: seen.append({**needs}) or -9)
+    monkeypatch.setattr(jobs, "write_report", lambda folder: folder)
+    return seen
 
 
 @pytest.fixture
@@ -76,7 +128,13 @@ def words(tmp_path):
     return ["run", str(stages), "--dir", str(tmp_path / "run"), "--jobs", "2"]
 
 
-def test_the_weights_are_those_of_one_process(words, tmp_path, capfd):
+def test_of_a_stage_that_was_killed_the_exit_code_is_1(words, tmp_path, monkeypatch):
+    asked, pipeline = asked_for(monkeypatch), load_pipeline(words[1], [])
+    assert run_jobs(pipeline, tmp_path / "run", [words[1]], 2, Reporter(quiet=True)) == 1
+    assert asked == [{"teacher": [], "alone": [], "student": ["teacher"]}]
+
+
+def test_the_weights_are_those_of_one_process(words, tmp_path, monkeypatch, capfd):
     assert main(words) == 0
     assert main([*words[:-4], "--dir", str(tmp_path / "one")]) == 0
     for stage in ("teacher", "alone", "student"):
@@ -88,7 +146,20 @@ def test_the_weights_are_those_of_one_process(words, tmp_path, capfd):
     assert (tmp_path / "run" / "quality.md").is_file()
     capfd.readouterr()
     assert main(words) == 0
-    assert "student |" not in capfd.readouterr().out  # nothing is left to do: nothing is started
+    out = capfd.readouterr().out
+    assert "student |" not in out  # nothing is left to do: nothing is started
+    assert "real halves" in out  # of the table
+    assert str(tmp_path / "run" / "report.html") in out
+
+    assert main([*words, "stages.alone.optim.lr=0.5"]) == 2  # a stale stage lets none run
+    out, err = capfd.readouterr()
+    assert "alone: stale" in err
+    assert " | " not in out
+
+    (tmp_path / "run" / "student" / "evaluation.json").unlink()  # is evaluated anew, alone
+    asked = asked_for(monkeypatch)
+    run_jobs(load_pipeline(words[1], []), tmp_path / "run", [words[1]], 2, Reporter(quiet=True))
+    assert asked == [{"student": ["teacher"]}]
 
 
 def test_a_signal_stops_all_of_them(words, tmp_path):
