@@ -10,12 +10,15 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from gendiff.errors import Lost
+from gendiff.pipeline.trial import AGENT
+from gendiff.signals import FOLLOW
 
 STOPPED = 75
 """Exit code of what a signal has stopped."""
@@ -31,15 +34,29 @@ def launched() -> bool:
 
 
 def follow() -> None:
-    """Stop as SIGTERM would when the launcher of this process dies, killed perhaps."""
+    """Stop as SIGTERM would when the launcher of this process dies, killed perhaps.
+
+    torchrun outlives who has started it: its ranks look, where ``/proc`` tells, for the sweep too.
+    """
     launcher = os.getppid()
+    swept = "TORCHELASTIC_RUN_ID" in os.environ and {FOLLOW, AGENT} & set(os.environ)
+    starter = parent_of(launcher) if swept else None
 
     def watch() -> None:
-        while os.getppid() == launcher:
+        while os.getppid() == launcher and (starter is None or parent_of(launcher) == starter):
             time.sleep(SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def parent_of(process: int) -> int | None:
+    """The id of a process's parent; None where ``/proc`` does not tell."""
+    try:
+        # "pid (name) state parent ...": the name may hold anything
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def launch(words: Sequence[str], processes: int) -> int:
