@@ -138,10 +138,11 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer({})
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         try:
-            self.answer(self.read(json.loads(body)))
+            found = self.read(json.loads(body))
         except Exception as error:
             self.of.errors.append(f"{self.path}: {error!r}")
-            self.answer({"errors": [{"message": f"unknown: {error}"}]})
+            found = {"errors": [{"message": f"unknown: {error}"}]}
+        self.answer(found)
 
     def read(self, body: dict[str, Any]) -> dict[str, Any]:
         if self.path.endswith("/graphql"):
