@@ -157,35 +157,43 @@ def test_of_two_ranks_the_first_alone_speaks(seen):
     assert len(writers) == 1  # of the processes that were there last
 
 
-@pytest.mark.parametrize("word", ["GENDIFF_FOLLOW", "WANDB_SWEEP_PARAM_PATH", "OTHER"])
-def test_a_rank_of_torchrun_follows_the_sweep(monkeypatch, word):
-    """sweep -> torchrun -> rank, of which the first is killed; a user's torchrun goes on."""
+@pytest.mark.parametrize(
+    ("word", "rank", "wanted"),
+    [
+        ("GENDIFF_FOLLOW", "0", b"T"),
+        ("WANDB_SWEEP_PARAM_PATH", "0", b"T"),
+        ("GENDIFF_FOLLOW", "1", b""),  # the first rank's affair: torchrun is told once
+        ("OTHER", "0", b""),  # a user's torchrun outlives its shell
+    ],
+)
+def test_torchrun_is_stopped_when_the_sweep_is_killed(monkeypatch, word, rank, wanted):
+    """sweep -> torchrun -> rank, of which the first is killed."""
     for name in ("GENDIFF_FOLLOW", "WANDB_SWEEP_PARAM_PATH"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "r")
-    monkeypatch.setenv(word, "1")
+    for name, value in {"TORCHELASTIC_RUN_ID": "r", "LOCAL_RANK": rank, word: "1"}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr("gendiff.launch.SECONDS", 0.05)
     heard, tell = os.pipe()
 
-    def rank():
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(os.write(tell, b"T") - 1))
+    def first():
         follow()
-        os.write(tell, b"%d\n" % os.getpid())
-        threading.Event().wait(0.8)
+        os.write(tell, b"there\n")
+        threading.Event().wait(1.5)
 
-    def launcher():
-        os.waitpid(fork(rank), 0)
+    def torchrun():
+        signal.signal(signal.SIGTERM, lambda *_: os.write(tell, b"T"))
+        os.waitpid(fork(first), 0)
 
     def sweep():
-        os.waitpid(fork(launcher), 0)
+        os.waitpid(fork(torchrun), 0)
 
     pid = fork(sweep)
     os.close(tell)
     with os.fdopen(heard, "rb") as file:
-        file.readline()  # the rank is there
+        file.readline()
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        assert file.read() == (b"" if word == "OTHER" else b"T")
+        assert file.read() == wanted
 
 
 def fork(call):
