@@ -135,6 +135,10 @@ def trial_log(
         first: this is the rank that speaks.
         say: prints a line.
     """
+    from gendiff.launch import follow, launched
+
+    if trial.agent and not launched():  # ranks do so already
+        follow()
     run = open_run(trial, pipeline, folder) if first else None
     log = TrialLog(trial, pipeline, folder, run, say)
     code = 1

@@ -278,3 +278,12 @@ def test_a_launcher_follows_its_sweep_before_its_ranks_start(trial, monkeypatch,
     monkeypatch.setattr("gendiff.launch.launch", lambda *args: said.append("launch") or 0)
     assert trial("a", "hardware.devices=2")[0] == 0
     assert said == (["follow", "launch"] if word == "GENDIFF_FOLLOW" else ["launch"])
+
+
+@pytest.mark.parametrize(("word", "times"), [("WANDB_SWEEP_PARAM_PATH", 1), ("OTHER", 0)])
+def test_a_trial_follows_its_agent(trial, monkeypatch, word, times):
+    said = []
+    monkeypatch.setenv(word, "params.yaml")
+    monkeypatch.setattr("gendiff.launch.follow", lambda: said.append("follow"))
+    assert trial("a", "--dry-run")[0] == 0
+    assert len(said) == times
