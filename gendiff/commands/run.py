@@ -38,7 +38,7 @@ def call(args: Any) -> int:
     if args.slurm:
         if trial:
             raise UserError("--slurm: a trial of a sweep runs where its agent runs.")
-        if args.only or args.rerun or args.accept or args.dry_run:
+        if args.only or args.rerun or args.accept or args.dry_run or args.jobs > 1:
             raise UserError("--slurm: goes with --submit alone; it runs nothing itself.")
         from gendiff.pipeline.slurm import slurm_jobs
 
