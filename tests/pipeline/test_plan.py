@@ -117,6 +117,10 @@ def test_dry_run_begins_nothing(gendiff, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_one_stage_counts_as_of_all(gendiff, done):
+    assert "[2/2] child: up to date" in gendiff("run", done, "--only", "child")[1]
+
+
 def test_second_run_is_up_to_date(gendiff, done, snapshot):
     before = snapshot(done)
     code, out, _ = gendiff("run", done)
