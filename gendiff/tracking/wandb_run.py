@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -13,11 +12,12 @@ from typing import Any
 from gendiff.build import run_folder_of
 from gendiff.config import to_plain
 from gendiff.errors import Interrupted, UserError
-from gendiff.lineage import Node, as_plain, outside_of, read_node, role_digest, short
+from gendiff.lineage import Node, as_plain, outside_of, read_node, role_digest
 from gendiff.sections import LoggingConfig, RunConfig
-from gendiff.storage import make_folder, write_text
+from gendiff.storage import make_folder
 from gendiff.tracking.csv_file import Row, numbers
 from gendiff.tracking.guarded import Guarded, cut
+from gendiff.tracking.names import alias_of, artifact_name, stable_id
 from gendiff.tracking.sweep import outside_sweep
 from gendiff.wandb_files import STEP
 
@@ -75,6 +75,9 @@ class WandbTracker(Guarded):
         self.mode = mode
         try:
             return begin(folder, run, self.node, mode, wait)
+        except UserError as error:  # the stage's own files, no fault of the server's
+            self.say(f"  W&B: {error} The stage is not logged there.")
+            return None
         except Exception as error:  # W&B's and its libraries', of any kind
             forget_failed()
             if mode != "online":
@@ -169,29 +172,3 @@ def wandb_mode(logging: LoggingConfig) -> str:
         if "wandb" in (Path.home() / ".netrc").read_text(errors="replace"):
             return "online"
     return "offline"
-
-
-def stable_id(folder: Path) -> str:
-    """A run id that survives a kill: kept in the stage folder.
-
-    Raises:
-        UserError: the file that keeps it is damaged.
-    """
-    path = folder / "wandb" / "id"
-    if not path.is_file():
-        write_text(path, os.urandom(4).hex())
-    kept = path.read_text(errors="replace")
-    if not re.fullmatch(r"[0-9a-f]{8}", kept):
-        raise UserError(f"{path}: damaged, not the id of a W&B run. Remove it to begin a new one.")
-    return kept
-
-
-def artifact_name(folder: Path) -> str:
-    """What W&B calls the weights of a stage."""
-    folder = folder.resolve()
-    return re.sub(r"[^\w.-]", "-", f"{folder.parent.name}-{folder.name}", flags=re.A)[:128]
-
-
-def alias_of(role: str, digest: str | None) -> str:
-    """The version of them that holds a role's weights of this digest."""
-    return f"{role}-{short(digest)}"

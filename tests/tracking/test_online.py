@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import pytest
 
@@ -186,6 +187,28 @@ def test_nothing_of_w_and_b_ends_a_training(server, run, capsys, tmp_path):
     ]
     for rows in server.rows.values():
         assert [step for step, _ in rows] == list(range(1, 9))
+
+
+@pytest.mark.parametrize(
+    "harm", [lambda path: path.write_text("x"), Path.mkdir], ids=["text", "folder"]
+)
+def test_a_damaged_id_is_told_and_keeps_that_stage_alone_back(server, run, capsys, tmp_path, harm):
+    path = tmp_path / "pair/teacher/wandb/id"
+    path.parent.mkdir(parents=True)
+    harm(path)
+    assert run() == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "W&B" in line]
+    theirs = [line for line in told if str(path) in line]
+    assert len(theirs) == 2  # as it trains, and when its weights are there
+    assert all(line.startswith(f"  W&B: {path}: ") for line in theirs)
+    assert all(line.endswith("The stage is not logged there.") for line in theirs)
+    assert not any("offline" in line for line in told)
+    assert [(held.asked["name"], held.asked["mode"]) for held in server.runs] == [
+        ("child", "online")
+    ] * 2
+    path.rmdir() if path.is_dir() else path.unlink()
+    assert run() == 0
+    assert [step for step, _ in server.rows[path.read_text()]] == list(range(1, 9))
 
 
 def test_an_open_trial_is_not_torn_down(server, run):
