@@ -13,6 +13,7 @@ from gendiff.build import run_folder_of
 from gendiff.config import to_plain
 from gendiff.errors import Interrupted, UserError
 from gendiff.lineage import Node, as_plain, outside_of, read_node, role_digest
+from gendiff.report.save import training_picture
 from gendiff.sections import LoggingConfig, RunConfig
 from gendiff.storage import make_folder
 from gendiff.tracking.csv_file import Row, numbers
@@ -23,6 +24,8 @@ from gendiff.wandb_files import STEP
 
 FLUSH = 1.0
 """Seconds of rows that a kill can keep from W&B's file; they are in ``metrics.csv``."""
+PICTURE = "samples/training"
+"""Key of the pictures that the guard draws as a stage trains."""
 INIT = 60.0
 """Seconds that W&B's server has to answer; then the run is logged offline."""
 WAIT = 20.0
@@ -59,7 +62,7 @@ class WandbTracker(Guarded):
         wait: float = WAIT,
     ) -> None:
         super().__init__(None, say)
-        self.node = read_node(folder, folder.name)
+        self.folder, self.node = folder, read_node(folder, folder.name)
         asked = "offline" if self.unreachable else wandb_mode(run.logging)
         self.run = self._begun(folder, run, asked, wait)
         self.held = self.held_of(folder / "wandb")
@@ -90,7 +93,14 @@ class WandbTracker(Guarded):
     def log(self, metrics: dict[str, float], step: int) -> None:
         if step > self.held:
             # W&B's step is ours: its server drops a row whose step is not above the last one's
-            self.send(lambda run: run.log({STEP: step, **metrics}, step=step, commit=True))
+            self.send(lambda run: run.log(self._row(metrics, step), step=step, commit=True))
+
+    def _row(self, metrics: dict[str, float], step: int) -> dict[str, Any]:
+        """What W&B is given of a step, with the picture of samples if one was drawn there."""
+        import wandb
+
+        path, row = training_picture(self.folder, step), {STEP: step, **metrics}
+        return {**row, PICTURE: wandb.Image(str(path))} if path.is_file() else row
 
     def close(self) -> None:
         """Finish the run: as failed on an error, as preempted when a signal asked to stop."""

@@ -145,6 +145,23 @@ def test_the_end_of_a_run_that_is_not_its_end(server, run, stop_at, tmp_path, er
     assert [row["loss"] for _, row in rows] == wanted
 
 
+def test_samples_drawn_in_training_are_in_the_rows_of_their_steps(server, run, stop_at, tmp_path):
+    """Once each, also where the server lacks rows that were logged before the training stopped."""
+    watched = "{steps: [1], samples: 50, draws: 2, watch_times: 4, metrics: [energy_distance]}"
+    words = ["--only", "teacher", f"stages.teacher.evaluation={watched}"]
+    go_on = stop_at(4, Interrupted("stopped"))
+    assert run(*words) == 75
+    go_on()
+    (name,) = server.rows
+    server.rows[name] = server.rows[name][:3]
+    assert run(*words) == 0
+    shown = {step: row.get("samples/training") for step, row in server.rows[name][:8]}
+    folder = tmp_path / "pair/teacher/samples/training"
+    wanted = {step: ("image", str(folder / f"step-{step:07d}.png")) for step in (2, 4, 6, 8)}
+    assert {step: picture for step, picture in shown.items() if picture} == wanted
+    assert [*shown] == list(range(1, 9))
+
+
 def test_rows_that_the_server_has_are_not_sent_again(server, run, stop_at):
     go_on = stop_at(4, Interrupted("stopped"))
     run("--only", "teacher")
