@@ -120,6 +120,7 @@ def test_a_path_nearly_right(refuse, tmp_path, monkeypatch):
     )
     told = refuse("status", "stages/digits_roads.yaml")
     assert told.endswith("Did you mean 'stages/../configs/digits_roads.yaml'?\n")
+    (tmp_path / "stages" / "a.yaml").touch()
     told = refuse("status", "stages/x.yaml")  # of the same ending, and no more
     assert told == "gendiff: stages/x.yaml: no such file.\n"
 
