@@ -76,8 +76,8 @@ def main(words: Sequence[str] | None = None) -> int:
         tell(str(error), all_know=error.shared)
         return 2
     except (Interrupted, KeyboardInterrupt) as error:
-        all_know = getattr(error, "shared", False)
-        tell(f"{str(error) or 'interrupted'}; run again to go on.", all_know)
+        # a signal that one rank hears ends all of them
+        tell(f"{str(error) or 'interrupted'}; run again to go on.", all_know=True)
         return 75
     except Lost as error:
         tell(str(error))

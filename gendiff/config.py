@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from omegaconf import ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from gendiff import registry
 from gendiff.checks import check
@@ -34,6 +35,8 @@ PLAIN = {
     "hardware": HardwareConfig,
     "logging": LoggingConfig,
 }
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+"""What a value of a plain type is called."""
 NAMED = {"data": "data", "path": "paths", "method": "methods"}
 
 
@@ -77,7 +80,7 @@ def compose(raw: Mapping[str, Any], where: str) -> RunConfig:
         values["networks"] = {r: OmegaConf.to_object(merged.networks[r]) for r in networks}
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
-        raise UserError(f"{where}: {key}{one_line(error)}") from None
+        raise UserError(f"{where}: {key}{_refused(error)}") from None
     except OverflowError as error:  # an infinite number for an integer
         raise UserError(f"{where}: {one_line(error)}.") from None
     run = RunConfig(**values)
@@ -108,6 +111,30 @@ def _unlike(schema: Mapping[Any, Any], given: Mapping[Any, Any]) -> str:
             if inner := _unlike(node, value):
                 return f"{key}.{inner}"
     return ""
+
+
+def _refused(error: OmegaConfBaseException) -> str:
+    """What is wrong with a key, or with the value of one."""
+    owner, kind = error.object_type, None
+    if dataclasses.is_dataclass(owner):
+        fields = get_type_hints(owner)
+        if error.key not in fields:
+            return f"unknown key.{did_you_mean(str(error.key), fields)}"
+        kind = fields[error.key]
+    elif inner := get_args(error.ref_type):  # of a list's or a mapping's values
+        kind = inner[-1]
+    if isinstance(error, ValidationError) and (wanted := _wanted(kind)):
+        return f"{error.value!r} must be {wanted}."
+    return f"{one_line(error).rstrip('.')}."
+
+
+def _wanted(kind: Any) -> str:
+    """Values of a type in words, whether or not there may be none; empty if there are no words."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    if NoneType in get_args(kind):
+        return _wanted(next(one for one in get_args(kind) if one is not NoneType))
+    return WORDS.get(kind, "")
 
 
 def _named(section: Any, kind: str, where: str) -> Any:

@@ -6,64 +6,20 @@ import logging
 import os
 import signal
 import sys
-import threading
-import time
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from gendiff.errors import Lost
-from gendiff.pipeline.trial import AGENT
-from gendiff.signals import FOLLOW
+from gendiff.following import FOLLOW
 
 STOPPED = 75
 """Exit code of what a signal has stopped."""
 TOLD = (2, STOPPED)
 """Exit codes of a rank that has said why."""
-SECONDS = 0.5
-"""Between two looks at whether the launcher lives."""
-
-
-def launched() -> bool:
-    """Whether torchrun or ``srun`` has started this process among others."""
-    return "RANK" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
-
-
-def follow() -> None:
-    """Stop as SIGTERM would when the launcher of this process dies, killed perhaps.
-
-    torchrun outlives a sweep that has started it. So its first rank on a node looks, where
-    ``/proc`` tells, for the sweep too, and has torchrun stop all of them together.
-    """
-    launcher, env = os.getppid(), os.environ
-    swept = "TORCHELASTIC_RUN_ID" in env and bool({FOLLOW, AGENT} & set(env))
-    sweep = parent_of(launcher) if swept and env.get("LOCAL_RANK") == "0" else None
-
-    def watch() -> None:
-        asked = sweep is None
-        while os.getppid() == launcher:
-            if not asked and parent_of(launcher) != sweep:
-                asked = True  # twice, and torchrun would not wait for its ranks
-                with suppress(ProcessLookupError):
-                    os.kill(launcher, signal.SIGTERM)
-            time.sleep(SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def parent_of(process: int) -> int | None:
-    """The id of a process's parent; None where ``/proc`` does not tell."""
-    try:
-        # "pid (name) state parent ...": the name may hold anything
-        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 def launch(words: Sequence[str], processes: int) -> int:

@@ -9,8 +9,6 @@ from types import FrameType
 
 from gendiff.errors import Interrupted
 
-FOLLOW = "GENDIFF_FOLLOW"
-"""Environment variable of a process that is to stop when the one that started it dies."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from gendiff.commands.words import count, open_pipeline, pipeline_words
 from gendiff.errors import UserError
-from gendiff.signals import FOLLOW, Stop
+from gendiff.following import FOLLOW, follow, launched
+from gendiff.signals import Stop
 
 
 def arguments(command: ArgumentParser) -> None:
@@ -38,7 +39,7 @@ def call(args: Any) -> int:
     if args.slurm:
         if trial:
             raise UserError("--slurm: a trial of a sweep runs where its agent runs.")
-        if args.only or args.rerun or args.accept or args.dry_run:
+        if args.only or args.rerun or args.accept or args.dry_run or args.jobs > 1:
             raise UserError("--slurm: goes with --submit alone; it runs nothing itself.")
         from gendiff.pipeline.slurm import slurm_jobs
 
@@ -54,7 +55,7 @@ def call(args: Any) -> int:
 
         with Stop().listening():
             return run_jobs(pipeline, folder, words, args.jobs, Reporter())
-    from gendiff.launch import follow, launch, launched
+    from gendiff.launch import launch
     from gendiff.sections import HardwareConfig
 
     stages = pipeline.stages.values()

@@ -17,7 +17,7 @@ from gendiff.evaluation.reference import Reference
 from gendiff.evaluation.sight import Sight, measure
 from gendiff.model import Model
 from gendiff.ranks import Ranks
-from gendiff.report.save import save_samples
+from gendiff.report.save import save_samples, training_picture
 from gendiff.sections import RunConfig
 from gendiff.seeding import key
 
@@ -107,9 +107,8 @@ class Guard:
         """A picture of the first samples, by class where they were asked for one."""
         x, step = x[:SHOWN].cpu(), self.model.method.batches_done
         x = x[labels[: len(x)].cpu().argsort(stable=True)] if self.model.conditional else x
-        path = self.folder / "samples" / "training" / f"step-{step:07d}.png"
         try:
-            save_samples(x, path, classes=0)
+            save_samples(x, training_picture(self.folder, step), classes=0)
         except UserError as error:  # a full disk, say: no reason to end a training
             self.say(f"  step {step}: no picture of samples: {error}")
 

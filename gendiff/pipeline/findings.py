@@ -99,33 +99,32 @@ class Found:
         """Names of the stages that it descends from."""
         return [*self.node.parents.values()] if self.node else []
 
-    def stale(self, others: Mapping[str, Found]) -> bool:
+    def stale(self, nodes: Mapping[str, Node]) -> bool:
         """Whether a parent that is done has other weights now than it was seeded with."""
-        for role, name in self.node.parents.items() if self.node else ():
-            parent = others[name].node if name in others else None
-            if parent and parent.done and self.node:
-                used = self.node.used[role]
-                if any(parent.digests.get(file) != digest for file, digest in used.items()):
-                    return True
-        return False
+        node = self.node
+        of = [(nodes.get(name), node.used[r]) for r, name in node.parents.items()] if node else []
+        return any(p and p.done and not used.items() <= p.digests.items() for p, used in of)
 
-    def state(self, others: Mapping[str, Found]) -> str:
+    def state(self, nodes: Mapping[str, Node]) -> str:
         """In a word or two."""
         if locked(lock_of(self.folder)):
             return "running"
         if self.damaged:
             return "damaged"
-        if self.stale(others):
+        if self.stale(nodes):
             return "stale"
         if self.node is None:
             return "not begun"
         return "done" if self.node.done else "half done"
 
-    def view(self, others: Mapping[str, Found], wrong: list[str]) -> StageView:
+    def view(
+        self, others: Mapping[str, Found], nodes: Mapping[str, Node], wrong: list[str]
+    ) -> StageView:
         """What a page shows of it.
 
         Args:
             others: all stages of the run folder by name.
+            nodes: those of them that can be read, and those outside that they descend from.
             wrong: lines on parents that are not what it was made of.
         """
         node, run = self.node, self.run
@@ -135,7 +134,7 @@ class Found:
         samples = self.folder / "samples"
         return StageView(
             name=self.name,
-            state=self.state(others),
+            state=self.state(nodes),
             why=[*self.why, *(line.removeprefix(f"{self.name}: ").rstrip(".") for line in wrong)],
             method=node.method if node else str(flatten(self.raw).get("method.name", "")),
             data=node.data if node else "",

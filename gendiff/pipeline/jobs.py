@@ -14,13 +14,13 @@ from queue import Queue
 import torch
 
 from gendiff.errors import Interrupted, UserError
+from gendiff.following import FOLLOW
 from gendiff.pipeline.overview import write_report
 from gendiff.pipeline.plan import make_plan
 from gendiff.pipeline.quality import is_evaluated, write_summary
 from gendiff.pipeline.runner import refuse_unfit
 from gendiff.pipeline.stages import Pipeline
 from gendiff.progress import Reporter
-from gendiff.signals import FOLLOW
 
 Start = Callable[[str, int], subprocess.Popen[str]]
 """Starts a stage by its name, in one of the places numbered from 0."""

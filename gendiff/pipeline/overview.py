@@ -53,15 +53,16 @@ def read_overview(run_folder: Path) -> RunView:
     if not folders:
         raise UserError(f"{run_folder}: no stage has begun in it.")
     found = {folder.name: Found(folder) for folder in folders}
-    nodes = {name: one.node for name, one in found.items() if one.node}
-    wrong = problems(nodes | outside(found))
+    nodes = {name: one.node for name, one in found.items() if one.node} | outside(found)
+    wrong = problems(nodes)
     parents = {name: one.parents for name, one in found.items()}
     # of those that descend from none, evaluators first: nothing is made of them
     used = {parent for several in parents.values() for parent in several}
     order = in_tree_order({n: parents[n] for n in sorted(parents, key=lambda n: n in used)})
     entries, floors = measured([found[name] for name in order])
     papers = users_of({name: run for name in order if (run := found[name].run)})
-    stages = [found[n].view(found, [w for w in wrong if w.startswith(f"{n}: ")]) for n in order]
+    told = {name: [line for line in wrong if line.startswith(f"{name}: ")] for name in order}
+    stages = [found[name].view(found, nodes, told[name]) for name in order]
     return RunView(run_folder.resolve().name, stages, entries, floors, papers)
 
 

@@ -49,8 +49,8 @@ def run_pipeline(
     """
     anew = rerun or []
 
-    def ready() -> tuple[list[Step], list[Step]]:
-        """The whole plan, and the steps to take, after all that ``--accept`` and the like ask."""
+    def ready() -> list[Step]:
+        """The whole plan, after all that ``--accept`` and the like ask."""
         for name in [*anew, *(accepted or []), *([only] if only else [])]:
             if name not in pipeline.stages:
                 raise UserError(f"{name}: no such stage.{did_you_mean(name, pipeline.stages)}")
@@ -62,23 +62,24 @@ def run_pipeline(
         if not dry_run:
             set_right(pipeline, folder, reporter, anew, accepted or [])
             plan = make_plan(pipeline, folder)
-        steps = [step for step in plan if only in (None, step.stage.name)]
-        for step in steps:
+        for step in (step for step in plan if only in (None, step.stage.name)):
             if not (dry_run and step.stage.name in anew) and not in_use(step):
                 refuse_unfit(step)
             if only and step.waits_for:
                 raise UserError(f"{only}: waits for {', '.join(step.waits_for)}.")
             check_ranks(step.stage.run, ranks.world, step.stage.name)
-        return plan, steps
+        return plan
 
-    plan, steps = ranks.decide(ready)
+    plan = ranks.decide(ready)
     latest = {step.stage.name: step for step in plan}
-    for number, step in enumerate(steps, 1):
-        title = f"[{number}/{len(steps)}] {step.stage.name}"
+    for number, step in enumerate(plan, 1):
+        if only not in (None, step.stage.name):
+            continue
+        title = f"[{number}/{len(plan)}] {step.stage.name}"
         if dry_run:
             reporter.say(f"{title}: {'to do' if step.stage.name in anew else describe(step)}")
         else:
-            reporter.ahead = batches_ahead(steps[number:])
+            reporter.ahead = 0 if only else batches_ahead(plan[number:])
             with ranks.losing(step.stage.name):
                 run_step(step, latest, title, reporter, stop, ranks, trial)
     if not dry_run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 
 import gendiff
@@ -38,7 +39,8 @@ def find(name: str, kinds: tuple[str, ...], near: Path | None = None) -> tuple[P
         if near and not path.is_absolute() and (near.parent / path).is_file():
             path = near.parent / path
         if not path.is_file():
-            raise UserError(f"{name}: no such file.")
+            folders = [path.parent, *([(near.parent / path).parent] if near else [])]
+            raise UserError(f"{name}: no such file.{nearest(path.stem, folders)}")
         return path, kinds[0] if len(kinds) == 1 else kind_of(path)
     places: list[Callable[[str], Path]] = [Path, shipped_folder]
     if near:
@@ -55,6 +57,13 @@ def find(name: str, kinds: tuple[str, ...], near: Path | None = None) -> tuple[P
     known = [known for kind in kinds for known in shipped_names(kind)]
     what = " or ".join(kind.rstrip("s") for kind in kinds)
     raise UserError(f"{name}: no such {what}.{did_you_mean(name, known)}")
+
+
+def nearest(stem: str, folders: list[Path]) -> str:
+    """``' Did you mean 'x.yaml'?'`` of the files in some folders, by their names alone."""
+    known = {path.stem: path for folder in folders for path in folder.glob("*.y*ml")}
+    near = get_close_matches(stem, known, n=1)
+    return f" Did you mean {str(known[near[0]])!r}?" if near else ""
 
 
 def kind_of(path: Path) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gendiff.errors import Interrupted, UserError
+from gendiff.following import AGENT, follow, launched
 from gendiff.pipeline.figures import figures_of
 from gendiff.pipeline.stages import Pipeline, Stage
 from gendiff.storage import make_folder, write_json
@@ -27,8 +28,6 @@ from gendiff.train import planned
 from gendiff.wandb_files import STEP
 
 SWEEP, RUN = "WANDB_SWEEP_ID", "WANDB_RUN_ID"
-AGENT = "WANDB_SWEEP_PARAM_PATH"
-"""Set by W&B's agent alone."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +134,6 @@ def trial_log(
         first: this is the rank that speaks.
         say: prints a line.
     """
-    from gendiff.launch import follow, launched
-
     if trial.agent and not launched():  # ranks do so already
         follow()
     run = open_run(trial, pipeline, folder) if first else None

@@ -51,6 +51,11 @@ def save_samples(x: Tensor, path: Path, classes: int, labels: Tensor | None = No
                 write_atomic(path / f"{number:06d}.png", write)
 
 
+def training_picture(folder: Path, step: int) -> Path:
+    """Where a stage's samples lie as a picture that were drawn after a step of its training."""
+    return folder / "samples" / "training" / f"step-{step:07d}.png"
+
+
 def columns(n: int, classes: int) -> int:
     """Columns of a grid: whole rows by class where n allows, else about square."""
     if classes and n % classes == 0:

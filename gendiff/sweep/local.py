@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from gendiff.errors import Interrupted, UserError, did_you_mean
+from gendiff.following import AGENT, FOLLOW
 from gendiff.pipeline.figures import history
-from gendiff.pipeline.trial import AGENT, RUN, SWEEP
+from gendiff.pipeline.trial import RUN, SWEEP
 from gendiff.progress import Reporter
-from gendiff.signals import FOLLOW
 from gendiff.storage import lock, make_folder
 from gendiff.sweep.file import Sweep
 from gendiff.sweep.propose import propose, trials_of

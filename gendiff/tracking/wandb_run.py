@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -13,16 +12,20 @@ from typing import Any
 from gendiff.build import run_folder_of
 from gendiff.config import to_plain
 from gendiff.errors import Interrupted, UserError
-from gendiff.lineage import Node, as_plain, outside_of, read_node, role_digest, short
+from gendiff.lineage import Node, as_plain, outside_of, read_node, role_digest
+from gendiff.report.save import training_picture
 from gendiff.sections import LoggingConfig, RunConfig
-from gendiff.storage import make_folder, write_text
+from gendiff.storage import make_folder
 from gendiff.tracking.csv_file import Row, numbers
 from gendiff.tracking.guarded import Guarded, cut
+from gendiff.tracking.names import alias_of, artifact_name, stable_id
 from gendiff.tracking.sweep import outside_sweep
 from gendiff.wandb_files import STEP
 
 FLUSH = 1.0
 """Seconds of rows that a kill can keep from W&B's file; they are in ``metrics.csv``."""
+PICTURE = "samples/training"
+"""Key of the pictures that the guard draws as a stage trains."""
 INIT = 60.0
 """Seconds that W&B's server has to answer; then the run is logged offline."""
 WAIT = 20.0
@@ -59,7 +62,7 @@ class WandbTracker(Guarded):
         wait: float = WAIT,
     ) -> None:
         super().__init__(None, say)
-        self.node = read_node(folder, folder.name)
+        self.folder, self.node = folder, read_node(folder, folder.name)
         asked = "offline" if self.unreachable else wandb_mode(run.logging)
         self.run = self._begun(folder, run, asked, wait)
         self.held = self.held_of(folder / "wandb")
@@ -75,6 +78,9 @@ class WandbTracker(Guarded):
         self.mode = mode
         try:
             return begin(folder, run, self.node, mode, wait)
+        except UserError as error:  # the stage's own files, no fault of the server's
+            self.say(f"  W&B: {error} The stage is not logged there.")
+            return None
         except Exception as error:  # W&B's and its libraries', of any kind
             forget_failed()
             if mode != "online":
@@ -87,7 +93,14 @@ class WandbTracker(Guarded):
     def log(self, metrics: dict[str, float], step: int) -> None:
         if step > self.held:
             # W&B's step is ours: its server drops a row whose step is not above the last one's
-            self.send(lambda run: run.log({STEP: step, **metrics}, step=step, commit=True))
+            self.send(lambda run: run.log(self._row(metrics, step), step=step, commit=True))
+
+    def _row(self, metrics: dict[str, float], step: int) -> dict[str, Any]:
+        """What W&B is given of a step, with the picture of samples if one was drawn there."""
+        import wandb
+
+        path, row = training_picture(self.folder, step), {STEP: step, **metrics}
+        return {**row, PICTURE: wandb.Image(str(path))} if path.is_file() else row
 
     def close(self) -> None:
         """Finish the run: as failed on an error, as preempted when a signal asked to stop."""
@@ -169,29 +182,3 @@ def wandb_mode(logging: LoggingConfig) -> str:
         if "wandb" in (Path.home() / ".netrc").read_text(errors="replace"):
             return "online"
     return "offline"
-
-
-def stable_id(folder: Path) -> str:
-    """A run id that survives a kill: kept in the stage folder.
-
-    Raises:
-        UserError: the file that keeps it is damaged.
-    """
-    path = folder / "wandb" / "id"
-    if not path.is_file():
-        write_text(path, os.urandom(4).hex())
-    kept = path.read_text(errors="replace")
-    if not re.fullmatch(r"[0-9a-f]{8}", kept):
-        raise UserError(f"{path}: damaged, not the id of a W&B run. Remove it to begin a new one.")
-    return kept
-
-
-def artifact_name(folder: Path) -> str:
-    """What W&B calls the weights of a stage."""
-    folder = folder.resolve()
-    return re.sub(r"[^\w.-]", "-", f"{folder.parent.name}-{folder.name}", flags=re.A)[:128]
-
-
-def alias_of(role: str, digest: str | None) -> str:
-    """The version of them that holds a role's weights of this digest."""
-    return f"{role}-{short(digest)}"

@@ -15,7 +15,8 @@ from gendiff.report.figures import Entry, finite, has, main_distance
 from gendiff.sections import RunConfig
 from gendiff.storage import read_json, write_json
 from gendiff.tracking.csv_file import read_rows
-from gendiff.tracking.wandb_run import WandbTracker, alias_of, artifact_name
+from gendiff.tracking.names import alias_of, artifact_name
+from gendiff.tracking.wandb_run import WandbTracker
 
 WAIT = 1800.0
 """Seconds that weights have to be uploaded; W&B's files in the stage's folder keep them."""

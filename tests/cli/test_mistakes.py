@@ -106,6 +106,25 @@ def test_a_latent_the_generator_does_not_take(refuse, tmp_path):
     assert "networks.generator.conditions.z: 8; denoising_gan tells its generator" in told
 
 
+def test_a_path_nearly_right(refuse, tmp_path, monkeypatch):
+    """Of a stages file, and of a config within one, which is looked for beside it."""
+    monkeypatch.chdir(tmp_path)
+    for kind in ("configs", "stages"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "digits_roads.yaml").write_text(
+            "stages: {a: {config: ../configs/digit_roads.yaml}}"
+        )
+    told = refuse("status", "stages/digits_rods.yaml")
+    assert told == (
+        "gendiff: stages/digits_rods.yaml: no such file. Did you mean 'stages/digits_roads.yaml'?\n"
+    )
+    told = refuse("status", "stages/digits_roads.yaml")
+    assert told.endswith("Did you mean 'stages/../configs/digits_roads.yaml'?\n")
+    (tmp_path / "stages" / "a.yaml").touch()
+    told = refuse("status", "stages/x.yaml")  # of the same ending, and no more
+    assert told == "gendiff: stages/x.yaml: no such file.\n"
+
+
 def test_a_name_of_two_files(refuse, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for kind in ("configs", "stages"):

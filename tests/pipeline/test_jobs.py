@@ -13,11 +13,11 @@ import pytest
 
 from gendiff.cli import main
 from gendiff.errors import Interrupted
+from gendiff.following import FOLLOW
 from gendiff.pipeline import jobs
 from gendiff.pipeline.jobs import run_jobs, schedule, surroundings
 from gendiff.pipeline.stages import load_pipeline
 from gendiff.progress import Reporter
-from gendiff.signals import FOLLOW
 
 NEEDS = {"a": [], "b": ["a", "gone"], "c": [], "d": ["c"], "e": ["b", "d"]}
 STAGES = """

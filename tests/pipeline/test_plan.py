@@ -117,6 +117,23 @@ def test_dry_run_begins_nothing(gendiff, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_one_stage_counts_as_of_all(gendiff, done):
+    assert "[2/2] child: up to date" in gendiff("run", done, "--only", "child")[1]
+
+
+def test_one_stage_waits_for_no_other(gendiff, half, monkeypatch):
+    """Batches that come after it are of other runs."""
+    seen = []
+
+    def note(step, latest, title, reporter, *_):
+        seen.append((title, reporter.ahead))
+
+    monkeypatch.setattr("gendiff.pipeline.runner.run_step", note)
+    for words in (["--only", "teacher"], []):
+        gendiff("run", half, *words)
+    assert seen == [("[1/2] teacher", 0), ("[1/2] teacher", 12), ("[2/2] child", 0)]
+
+
 def test_second_run_is_up_to_date(gendiff, done, snapshot):
     before = snapshot(done)
     code, out, _ = gendiff("run", done)

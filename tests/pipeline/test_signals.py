@@ -60,6 +60,19 @@ def test_who_listens_without_hears_of_it():
         os.kill(os.getpid(), signal.SIGTERM)  # repeated while the command leaves: no second error
 
 
+@pytest.mark.parametrize(("rank", "told"), [(0, "gendiff: SIGINT; run again to go on.\n"), (1, "")])
+def test_of_all_that_a_signal_stops_the_first_says_so(rank, told, gendiff, done, monkeypatch):
+    """While they evaluate, each leaves by itself."""
+    monkeypatch.setenv("RANK", str(rank))
+
+    def hear(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("gendiff.pipeline.runner.evaluate_after", hear)
+    code, _, said = gendiff("run", done)
+    assert (code, said) == (75, told)
+
+
 def test_a_signal_as_training_is_set_up_stops_at_once(gendiff, tmp_path, monkeypatch):
     """Nobody else answers it: with several ranks, Lightning would wait for messages of theirs."""
     answers = []

@@ -87,6 +87,15 @@ def test_a_refusal_is_told(gendiff, tmp_path, said, monkeypatch):
     assert "goes with --slurm" in gendiff("run", tmp_path, "--submit")[2]
 
 
+def test_what_slurm_does_itself_is_not_asked_too(gendiff, tmp_path):
+    code, _, told = gendiff("run", tmp_path / "run", "--slurm", "--jobs", "2")
+    assert (code, told) == (
+        2,
+        "gendiff: --slurm: goes with --submit alone; it runs nothing itself.\n",
+    )
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(("left_with", "requeued"), [(0, False), (75, True), (2, False)])
 def test_a_stopped_job_goes_back_into_the_queue(gendiff, tmp_path, left_with, requeued):
     """The script itself, run by the shell with stand-ins for SLURM."""

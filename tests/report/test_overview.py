@@ -94,7 +94,9 @@ def test_a_parent_in_another_run_folder(run, tmp_path):
         return [line for stage in read_overview(run).stages for line in stage.why]
 
     assert why() == []
+    assert states(run)["student"] == "done"
     retrained(tmp_path / "other")
+    assert states(run) == {"teacher": "done", "student": "stale"}
     assert all("was used" in line for line in why())
     assert len(why()) == 2
     (other / "stage.json").write_text("{")

@@ -15,7 +15,7 @@ import yaml
 from agentserver import AgentServer
 
 import gendiff
-from gendiff.launch import follow
+from gendiff.following import follow
 from gendiff.sweep.file import read_sweep
 
 TRIALS = {"good": (0.01, 20), "bad": (0.02, 400)}
@@ -172,7 +172,7 @@ def test_torchrun_is_stopped_when_the_sweep_is_killed(monkeypatch, word, rank, w
         monkeypatch.delenv(name, raising=False)
     for name, value in {"TORCHELASTIC_RUN_ID": "r", "LOCAL_RANK": rank, word: "1"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("gendiff.launch.SECONDS", 0.05)
+    monkeypatch.setattr("gendiff.following.SECONDS", 0.05)
     heard, tell = os.pipe()
 
     def first():

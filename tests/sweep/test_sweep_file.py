@@ -198,7 +198,7 @@ BAD = [
     ({"command": ["gendiff", "run", "nowhere", "${args_no_hyphens}"]}, "nowhere: no such stage"),
     (
         {"parameters": {"stages.student.optim.lrr": {"value": 1}}},
-        "parameters.stages.student.optim.lrr: student: optim.lrr: Key 'lrr'",
+        "parameters.stages.student.optim.lrr: student: optim.lrr: unknown key.",
     ),
     (
         {"parameters": {LR: {"value": 0.1}, "stages.studnet.seed": {"value": 1}}},

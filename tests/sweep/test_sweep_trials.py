@@ -274,7 +274,7 @@ def test_a_damaged_offline_file_ends_no_trial(begun, trial, wandb, monkeypatch):
 def test_a_launcher_follows_its_sweep_before_its_ranks_start(trial, monkeypatch, word):
     said = []
     monkeypatch.setenv(word, "1")
-    monkeypatch.setattr("gendiff.launch.follow", lambda: said.append("follow"))
+    monkeypatch.setattr("gendiff.commands.run.follow", lambda: said.append("follow"))
     monkeypatch.setattr("gendiff.launch.launch", lambda *args: said.append("launch") or 0)
     assert trial("a", "hardware.devices=2")[0] == 0
     assert said == (["follow", "launch"] if word == "GENDIFF_FOLLOW" else ["launch"])
@@ -284,6 +284,6 @@ def test_a_launcher_follows_its_sweep_before_its_ranks_start(trial, monkeypatch,
 def test_a_trial_follows_its_agent(trial, monkeypatch, word, times):
     said = []
     monkeypatch.setenv(word, "params.yaml")
-    monkeypatch.setattr("gendiff.launch.follow", lambda: said.append("follow"))
+    monkeypatch.setattr("gendiff.pipeline.trial.follow", lambda: said.append("follow"))
     assert trial("a", "--dry-run")[0] == 0
     assert len(said) == times

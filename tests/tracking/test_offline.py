@@ -111,7 +111,9 @@ def test_figures_tables_and_pictures(killed, runs):
     assert curve["columns"] == ["nfe", "sliced_wasserstein2", "series"]
     wanted = [[e["nfe"], e["sliced_wasserstein2"], "ema euler"] for e in entries]
     assert curve["data"] == wanted
-    assert len({path.name for media in files for path in media.glob("images/samples/*.png")}) == 2
+    names = {path.name for media in files for path in media.glob("images/samples/*.png")}
+    assert sorted(name.split("_")[0] for name in names) == ["euler-1", "euler-2", "training"]
+    assert teacher.rows[20]["samples/training._type"] == "image-file"
 
 
 def test_the_config_is_nested_as_written(runs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import pytest
 
@@ -144,6 +145,23 @@ def test_the_end_of_a_run_that_is_not_its_end(server, run, stop_at, tmp_path, er
     assert [row["loss"] for _, row in rows] == wanted
 
 
+def test_samples_drawn_in_training_are_in_the_rows_of_their_steps(server, run, stop_at, tmp_path):
+    """Once each, also where the server lacks rows that were logged before the training stopped."""
+    watched = "{steps: [1], samples: 50, draws: 2, watch_times: 4, metrics: [energy_distance]}"
+    words = ["--only", "teacher", f"stages.teacher.evaluation={watched}"]
+    go_on = stop_at(4, Interrupted("stopped"))
+    assert run(*words) == 75
+    go_on()
+    (name,) = server.rows
+    server.rows[name] = server.rows[name][:3]
+    assert run(*words) == 0
+    shown = {step: row.get("samples/training") for step, row in server.rows[name][:8]}
+    folder = tmp_path / "pair/teacher/samples/training"
+    wanted = {step: ("image", str(folder / f"step-{step:07d}.png")) for step in (2, 4, 6, 8)}
+    assert {step: picture for step, picture in shown.items() if picture} == wanted
+    assert [*shown] == list(range(1, 9))
+
+
 def test_rows_that_the_server_has_are_not_sent_again(server, run, stop_at):
     go_on = stop_at(4, Interrupted("stopped"))
     run("--only", "teacher")
@@ -186,6 +204,28 @@ def test_nothing_of_w_and_b_ends_a_training(server, run, capsys, tmp_path):
     ]
     for rows in server.rows.values():
         assert [step for step, _ in rows] == list(range(1, 9))
+
+
+@pytest.mark.parametrize(
+    "harm", [lambda path: path.write_text("x"), Path.mkdir], ids=["text", "folder"]
+)
+def test_a_damaged_id_is_told_and_keeps_that_stage_alone_back(server, run, capsys, tmp_path, harm):
+    path = tmp_path / "pair/teacher/wandb/id"
+    path.parent.mkdir(parents=True)
+    harm(path)
+    assert run() == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "W&B" in line]
+    theirs = [line for line in told if str(path) in line]
+    assert len(theirs) == 2  # as it trains, and when its weights are there
+    assert all(line.startswith(f"  W&B: {path}: ") for line in theirs)
+    assert all(line.endswith("The stage is not logged there.") for line in theirs)
+    assert not any("offline" in line for line in told)
+    assert [(held.asked["name"], held.asked["mode"]) for held in server.runs] == [
+        ("child", "online")
+    ] * 2
+    path.rmdir() if path.is_dir() else path.unlink()
+    assert run() == 0
+    assert [step for step, _ in server.rows[path.read_text()]] == list(range(1, 9))
 
 
 def test_an_open_trial_is_not_torn_down(server, run):
