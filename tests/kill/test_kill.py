@@ -43,10 +43,11 @@ def test_kills_at_any_instant_change_nothing(report):
     assert "Traceback" not in report["logs"]
 
 
-def test_a_fresh_process_killed_and_resumed(report, tmp_path):
-    """In the middle of a product, as the command itself."""
+@pytest.mark.parametrize("report", [2], ids=["two-processes"], indirect=True)
+def test_a_launcher_killed_and_resumed(report, tmp_path):
+    """In the middle of a product, by the command itself."""
     run = [sys.executable, "-m", "gendiff.cli", "run", str(HERE / "pipeline.yaml")]
-    run += ["--dir", str(tmp_path / "run"), f"hardware.devices={report['processes']}"]
+    run += ["--dir", str(tmp_path / "run"), "hardware.devices=2"]
     process = subprocess.Popen(run, env=ONE_THREAD, stdout=subprocess.DEVNULL)
     while not (tmp_path / "run" / "couples/products/pairs").exists():
         assert process.poll() is None
