@@ -23,15 +23,19 @@ def clock(seconds: float) -> str:
 class Task:
     """Progress of one stage: step, loss, images per second, time left."""
 
-    def __init__(self, reporter: Reporter, title: str, total: int, done: int, verb: str) -> None:
+    def __init__(
+        self, reporter: Reporter, title: str, total: int, done: int | None, verb: str
+    ) -> None:
         self.reporter, self.verb, self.total = reporter, verb, total
         self.loss: float | None = None
         self.first, self.begun, self.told = done, time.monotonic(), time.monotonic()
-        self.bar = reporter.bars.add_task(title, total=total, completed=done, note="")
+        self.bar = reporter.bars.add_task(title, total=total, completed=done or 0, note="")
 
     def update(self, done: int, samples: int = 0, loss: float | None = None) -> None:
         """After ``done`` of ``total`` steps of ``samples`` each."""
         now = time.monotonic()
+        if self.first is None:
+            self.first, self.begun = done, now
         seconds = max(now - self.begun, 1e-9)
         speed = (done - self.first) / seconds
         left = (self.total - done) / speed if speed else 0.0
@@ -82,8 +86,15 @@ class Reporter:
         print(text, file=sys.stderr, flush=True)
 
     @contextmanager
-    def task(self, title: str, total: int, done: int = 0, verb: str = "step") -> Iterator[Task]:
-        """A bar for as long as the block runs; ``verb`` begins the plain lines."""
+    def task(
+        self, title: str, total: int, done: int | None = 0, verb: str = "step"
+    ) -> Iterator[Task]:
+        """A bar for as long as the block runs.
+
+        Args:
+            done: before it, which counts for no speed; None if the first update says so.
+            verb: begins the plain lines.
+        """
         with self.bars:
             task = Task(self, title, total, done, verb)
             try:

@@ -153,7 +153,7 @@ def begin(job: Job) -> None:
 def produce(method: Method, job: Job, reporter: Reporter, title: str) -> dict[str, str]:
     """Make a product stage's rows; returns the digests of its files."""
     teachers = {role: sha256(job.init[role].file) for role in method.frozen}
-    with reporter.task(title, job.run.method.count, verb="row") as task:
+    with reporter.task(title, job.run.method.count, done=None, verb="row") as task:
         return make_product(method.eval(), job.run, job.folder, teachers, task.update)
 
 

@@ -53,6 +53,14 @@ def test_lines_come_now_and_then_and_at_the_end(now, capsys):
     assert capsys.readouterr().out.splitlines() == said
 
 
+def test_rows_that_were_there_before_count_for_no_speed(now, capsys):
+    with Reporter().task("a stage", 90, done=None, verb="row") as task:
+        for done, seconds in ((60, 5), (70, 25)):
+            now[0] = seconds
+            task.update(done)
+    assert capsys.readouterr().out.splitlines() == ["  row 70/90  40 s left"]
+
+
 def test_a_terminal_has_a_bar_and_no_lines(now, capsys):
     reporter = Reporter()
     reporter.live, reporter.ahead = True, 10
