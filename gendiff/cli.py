@@ -76,8 +76,9 @@ def main(words: Sequence[str] | None = None) -> int:
         tell(str(error), all_know=error.shared)
         return 2
     except (Interrupted, KeyboardInterrupt) as error:
-        # a signal that one rank hears ends all of them
-        tell(f"{str(error) or 'interrupted'}; run again to go on.", all_know=True)
+        name = str(error) or "SIGINT"
+        known = name == "SIGINT" or getattr(error, "shared", False)  # a terminal tells every rank
+        tell(f"{name}; run again to go on.", all_know=known)
         return 75
     except Lost as error:
         tell(str(error))

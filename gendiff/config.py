@@ -83,6 +83,11 @@ def compose(raw: Mapping[str, Any], where: str) -> RunConfig:
         raise UserError(f"{where}: {key}{_refused(error)}") from None
     except OverflowError as error:  # an infinite number for an integer
         raise UserError(f"{where}: {one_line(error)}.") from None
+    parts = {section: values[section] for section in (*PLAIN, *NAMED)}
+    parts |= {f"networks.{role}": config for role, config in values["networks"].items()}
+    for section, config in parts.items():
+        if odd := _odd(config):
+            raise UserError(f"{where}: {section}.{odd}.")
     run = RunConfig(**values)
     check(run, where)
     return run
@@ -110,6 +115,16 @@ def _unlike(schema: Mapping[Any, Any], given: Mapping[Any, Any]) -> str:
                 return f"{key}: {value!r} must be a mapping of keys to values"
             if inner := _unlike(node, value):
                 return f"{key}.{inner}"
+    return ""
+
+
+def _odd(config: Any) -> str:
+    """What is wrong with the first list or mapping among plain values, where OmegaConf lets it."""
+    for name, kind in get_type_hints(type(config)).items():
+        wanted = WORDS.get(get_args(kind)[-1]) if get_origin(kind) is dict else None
+        for key, value in getattr(config, name).items() if wanted else ():
+            if isinstance(value, list | dict):
+                return f"{name}.{key}: {value!r} must be {wanted}"
     return ""
 
 

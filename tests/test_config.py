@@ -138,6 +138,7 @@ BAD = [
     ("trainer.max_steps=1.5", "x: trainer.max_steps: 1.5 must be a whole number.$"),
     ("trainer.max_steps=None", "x: trainer.max_steps: None must be a whole number.$"),
     ("trainer.max_steps=[1]", r"x: trainer.max_steps: \[1\] must be a whole number.$"),
+    ("optim.lr_by_role={a: [1]}", r"x: optim.lr_by_role.a: \[1\] must be a number.$"),
     ("evaluation.samples=few", "x: evaluation.samples: 'few' must be a whole number.$"),
     ("evaluation.steps=[1,b]", r"x: evaluation.steps\[1\]: 'b' must be a whole number.$"),
     ("optim.lr=fast", "x: optim.lr: 'fast' must be a number.$"),

@@ -33,7 +33,8 @@ def call(args: Any) -> int:
     from gendiff.pipeline.trial import this_trial, trial_log
     from gendiff.progress import Reporter
 
-    trial, words = this_trial(), [args.target, *args.overrides]
+    trial = this_trial()
+    words = [args.target, *args.overrides]
     if trial:
         folder = trial.folder(pipeline, args.dir)
     if args.slurm:
@@ -68,6 +69,8 @@ def call(args: Any) -> int:
     if processes > 1 and not launched() and not args.dry_run:
         print(f"starting {processes} processes", flush=True)
         return launch(args.words, processes)
+    if trial and trial.agent and not launched():  # ranks have begun to
+        follow()
     from gendiff.pipeline.runner import run_pipeline
     from gendiff.ranks import joined
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gendiff.errors import Interrupted, UserError
-from gendiff.following import AGENT, follow, launched
+from gendiff.following import AGENT
 from gendiff.pipeline.figures import figures_of
 from gendiff.pipeline.stages import Pipeline, Stage
 from gendiff.storage import make_folder, write_json
@@ -134,8 +134,6 @@ def trial_log(
         first: this is the rank that speaks.
         say: prints a line.
     """
-    if trial.agent and not launched():  # ranks do so already
-        follow()
     run = open_run(trial, pipeline, folder) if first else None
     log = TrialLog(trial, pipeline, folder, run, say)
     code = 1

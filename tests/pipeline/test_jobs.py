@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import time
 
 import pytest
 
@@ -158,6 +160,23 @@ def test_the_weights_are_those_of_one_process(words, tmp_path, monkeypatch, capf
     asked = asked_for(monkeypatch)
     run_jobs(load_pipeline(words[1], []), tmp_path / "run", [words[1]], 2, Reporter(quiet=True))
     assert asked == [{"student": ["teacher"]}]
+
+
+def test_a_signal_stops_all_of_them(words, tmp_path):
+    words += [f"stages.{name}.trainer.max_steps=1000000" for name in ("teacher", "alone")]
+    command = [sys.executable, "-m", "gendiff.cli", *words]
+    process = subprocess.Popen(command)
+    begun = [tmp_path / "run" / name / "metrics.csv" for name in ("teacher", "alone")]
+    end = time.monotonic() + 300
+    while time.monotonic() < end:
+        if all(path.is_file() and "\n50," in path.read_text() for path in begun):
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 75
+    for path in begun:
+        manifest = json.loads((path.parent / "checkpoints" / "manifest.json").read_text())
+        assert manifest[0]["batches_done"] > 50
 
 
 @pytest.mark.parametrize(

@@ -60,17 +60,21 @@ def test_who_listens_without_hears_of_it():
         os.kill(os.getpid(), signal.SIGTERM)  # repeated while the command leaves: no second error
 
 
-@pytest.mark.parametrize(("rank", "told"), [(0, "gendiff: SIGINT; run again to go on.\n"), (1, "")])
-def test_of_all_that_a_signal_stops_the_first_says_so(rank, told, gendiff, done, monkeypatch):
-    """While they evaluate, each leaves by itself."""
+@pytest.mark.parametrize(
+    ("rank", "name", "says"), [(0, "SIGINT", True), (1, "SIGINT", False), (1, "SIGTERM", True)]
+)
+def test_of_all_that_a_terminal_stops_the_first_says_so(
+    rank, name, says, gendiff, done, monkeypatch
+):
+    """While they evaluate each leaves by itself; other signals may have come to one alone."""
     monkeypatch.setenv("RANK", str(rank))
 
     def hear(*_):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.Signals[name])
 
     monkeypatch.setattr("gendiff.pipeline.runner.evaluate_after", hear)
     code, _, said = gendiff("run", done)
-    assert (code, said) == (75, told)
+    assert (code, said) == (75, f"gendiff: {name}; run again to go on.\n" if says else "")
 
 
 def test_a_signal_as_training_is_set_up_stops_at_once(gendiff, tmp_path, monkeypatch):

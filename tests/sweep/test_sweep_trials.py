@@ -284,6 +284,6 @@ def test_a_launcher_follows_its_sweep_before_its_ranks_start(trial, monkeypatch,
 def test_a_trial_follows_its_agent(trial, monkeypatch, word, times):
     said = []
     monkeypatch.setenv(word, "params.yaml")
-    monkeypatch.setattr("gendiff.pipeline.trial.follow", lambda: said.append("follow"))
+    monkeypatch.setattr("gendiff.commands.run.follow", lambda: said.append("follow"))
     assert trial("a", "--dry-run")[0] == 0
     assert len(said) == times
