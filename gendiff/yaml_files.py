@@ -112,10 +112,10 @@ def shown(word: str, most: int = 80) -> str:
 
 def one_line(error: Exception) -> str:
     """An error of a library as one line, its context dropped."""
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
-    if isinstance(error, OmegaConfBaseException):
-        return lines[0]
-    return " ".join(line for line in lines if "<unicode string>" not in line or "line" in line)
+    return lines[0] if isinstance(error, OmegaConfBaseException) else " ".join(lines)
 
 
 def _plain(value: Any, where: str, depth: int = 0) -> Any:

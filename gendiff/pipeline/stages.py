@@ -117,9 +117,10 @@ def expand_blocks(
         if not isinstance(body, dict) or "config" not in body:
             known = [n for n, its in stages.items() if isinstance(its, dict) and "config" in its]
             hint = did_you_mean(str(name), known)
-            if "mean" not in hint:
-                hint = f" Keys: {', '.join(STAGE_KEYS)}, and any key of a run."
-            raise UserError(f"{where}: needs a config.{hint}")
+            if "mean" in hint:
+                raise UserError(f"{where}: no such stage, and a new one needs a config.{hint}")
+            keys = f"{', '.join(STAGE_KEYS)}, and any key of a run"
+            raise UserError(f"{where}: needs a config. Keys: {keys}.")
         config, _ = find(str(body["config"]), ("configs",), path)
         rest = {key: value for key, value in body.items() if key not in STAGE_KEYS}
         run = merge(merge(read_yaml(config), common), rest)
