@@ -54,6 +54,12 @@ class Found:
         if begun or (folder / "config.yaml").exists():
             self._look(self._read_config)
 
+    @property
+    def place(self) -> int:
+        """In its pipeline, from 0; 0 where that is not recorded."""
+        place = self.record.get("place")
+        return place if isinstance(place, int) else 0
+
     def _look(self, what: Any) -> None:
         try:
             what()

@@ -59,7 +59,8 @@ def read_overview(run_folder: Path) -> RunView:
     # of those that descend from none, evaluators first: nothing is made of them
     used = {parent for several in parents.values() for parent in several}
     order = in_tree_order({n: parents[n] for n in sorted(parents, key=lambda n: n in used)})
-    entries, floors = measured([found[name] for name in order])
+    # the picture's stages in the order, and so the colours, of the one that a run writes
+    entries, floors = measured(sorted((found[name] for name in order), key=lambda one: one.place))
     papers = users_of({name: run for name in order if (run := found[name].run)})
     told = {name: [line for line in wrong if line.startswith(f"{name}: ")] for name in order}
     stages = [found[name].view(found, nodes, told[name]) for name in order]

@@ -60,7 +60,7 @@ def make_plan(pipeline: Pipeline, run_folder: Path) -> list[Step]:
 
 
 def make_record(stage: Stage, run_folder: Path, plan: dict[str, Step]) -> dict[str, Any]:
-    """Fingerprint, identity, and each parent's fingerprint and weight digest."""
+    """Fingerprint, identity, each parent's fingerprint and weight digest, place in the pipeline."""
     init: dict[str, Any] = {}
     for role, ref in stage.init.items():
         folder = source_folder(run_folder, ref)
@@ -77,6 +77,7 @@ def make_record(stage: Stage, run_folder: Path, plan: dict[str, Step]) -> dict[s
         what["method"]["perceptual"]["weights_digest"] = weights_digest(term.weights, folder)
     return {
         "stage": stage.name,
+        "place": len(plan),
         "fingerprint": digest({"run": what, "init": init}),
         "identity": what,
         "init": init,

@@ -70,6 +70,20 @@ def test_figures_and_papers(run):
     assert any("Denoising Diffusion" in paper.title for paper, _ in found.papers)
 
 
+@pytest.mark.parametrize(
+    ("places", "order"), [((1, 0), ["b", "a"]), ((None, None), ["a", "b"]), (("x", 1), ["a", "b"])]
+)
+def test_points_are_in_the_pipelines_order(stage, tmp_path, places, order):
+    for name, place in zip("ab", places, strict=True):
+        folder = stage(name)
+        write_json(folder / "stage.json", {**read_json(folder / "stage.json"), "place": place})
+        config = Found(folder).run
+        point, *_ = points_of(config)
+        entry = {**vars(point), "model": name, "nfe": 1, "each": []}
+        write_json(folder / "evaluation.json", [entry | Marks(folder, config).of(point)])
+    assert [point["model"] for point in read_overview(tmp_path / "run").entries] == order
+
+
 def test_curves_are_numbers(run):
     rows = "1,0.5,,\n2,nan,3,x\nodd,1,1,1\n3,1e400,4,0.25\n4,9"
     write_text(run / "teacher/metrics.csv", COLUMNS + rows)
