@@ -96,8 +96,8 @@ def test_rounds_chain(tmp_path, capsys):
     """Each round starts from the one before, on pairs that it made."""
     stages = load_pipeline("mixture_straight", []).stages
     for before, pairs, after in (
-        ("flow", "pairs-1", "reflow-1"),
-        ("reflow-1", "pairs-2", "reflow-2"),
+        ("flow", "first_pairs", "first_reflow"),
+        ("first_reflow", "second_pairs", "second_reflow"),
     ):
         assert stages[pairs].init["teacher"].stage == before
         sources = stages[after].init
