@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-long lint clean
 
 demo: $(VENV)/.installed   ## train the digits teacher and its few-step students
 	$(BIN)/gendiff run digits_fewstep
 
 test: lint   ## the linter, the type checker and all tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
+
+test-long: $(VENV)/.installed-dev   ## launchers killed, W&B's agent: minutes of real processes
+	$(BIN)/python -m pytest -m long
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

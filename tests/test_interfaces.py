@@ -18,7 +18,7 @@ def figures(tmp_path_factory):
     """2-Wasserstein distance to true samples by (stage, steps), after short runs."""
     folder = tmp_path_factory.mktemp("roads")
     words = ["run", "mixture_interfaces", "--dir", str(folder)]
-    steps = {"teacher": 400, "gan": 600, "reflow": 300, "halve": 100}
+    steps = {"teacher": 400, "gan": 450, "reflow": 300, "halve": 100}
     words += [f"stages.{name}.trainer.max_steps={count}" for name, count in steps.items()]
     for name in steps:
         words += [f"stages.{name}.data.batch_size=256", f"stages.{name}.data.held_out=1000"]

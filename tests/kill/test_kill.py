@@ -43,6 +43,7 @@ def test_kills_at_any_instant_change_nothing(report):
     assert "Traceback" not in report["logs"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("report", [2], ids=["two-processes"], indirect=True)
 def test_a_launcher_killed_and_resumed(report, tmp_path):
     """In the middle of a product, by the command itself."""

@@ -117,6 +117,7 @@ def stopped_at(said):
     return int(said["plain"].partition("gendiff: stopped at step ")[2].partition(" of 400;")[0])
 
 
+@pytest.mark.long
 def test_the_teacher_is_trained_once_and_trials_are_told_by_their_ids(seen):
     runs, folder, said = seen
     assert {path.name for path in folder.iterdir()} == {"shared", *TRIALS} == {"shared", *runs}
@@ -126,6 +127,7 @@ def test_the_teacher_is_trained_once_and_trials_are_told_by_their_ids(seen):
     assert [row["step"] for row in runs["good"].rows if "teacher/loss" in row][:-1] == [2, 4, 6, 8]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trial", TRIALS)
 def test_the_values_are_in_the_config_and_the_losses_at_the_server(seen, trial):
     runs, folder, said = seen
@@ -140,6 +142,7 @@ def test_the_values_are_in_the_config_and_the_losses_at_the_server(seen, trial):
     assert found == sorted({*range(EVERY, last, EVERY), last, last + 1, *also})
 
 
+@pytest.mark.long
 def test_a_trial_that_the_server_stops_goes_on_when_it_is_handed_out_again(seen):
     runs, _, said = seen
     assert runs["good"].codes == [0]
@@ -149,6 +152,7 @@ def test_a_trial_that_the_server_stops_goes_on_when_it_is_handed_out_again(seen)
     assert "teacher: up to date" in said["stdout 0"]
 
 
+@pytest.mark.long
 def test_of_two_ranks_the_first_alone_speaks(seen):
     runs, _, said = seen
     assert said["stdout 1"] == said["stderr 1"] == ""

@@ -234,7 +234,7 @@ def test_a_torn_end_costs_only_itself(whole, tmp_path):
         assert found == frames[: len(found)]
         counts.append(len(found))
     assert counts == sorted(counts)
-    assert counts[-1] >= len(frames) - 3
+    assert counts[-1] >= len(frames) - 211 // 8  # no frame is shorter than 8 bytes
     path.write_bytes(data + bytes(4096))  # a file system may leave zeros
     assert list(read_frames(path)) == frames
 
