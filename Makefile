@@ -8,10 +8,10 @@ BIN = $(VENV)/bin
 demo: $(VENV)/.installed   ## train the digits teacher and its few-step students
 	$(BIN)/gendiff run digits_fewstep
 
-test: lint   ## the linter, the type checker and all tests
+test: lint   ## the linter, the type checker and the tests
 	$(BIN)/python -m pytest -n 3
 
-test-long: $(VENV)/.installed-dev   ## launchers killed, W&B's agent: minutes of real processes
+test-long: $(VENV)/.installed-dev   ## the tests that take minutes: a launcher killed, W&B's agent
 	$(BIN)/python -m pytest -m long
 
 lint: $(VENV)/.installed-dev

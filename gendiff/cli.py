@@ -76,9 +76,9 @@ def main(words: Sequence[str] | None = None) -> int:
         tell(str(error), all_know=error.shared)
         return 2
     except (Interrupted, KeyboardInterrupt) as error:
-        name = str(error) or "SIGINT"
-        known = name == "SIGINT" or getattr(error, "shared", False)  # a terminal tells every rank
-        tell(f"{name}; run again to go on.", all_know=known)
+        why = str(error) or "SIGINT"
+        all_know = why == "SIGINT" or getattr(error, "shared", False)  # a terminal tells every rank
+        tell(f"{why}; run again to go on.", all_know)
         return 75
     except Lost as error:
         tell(str(error))

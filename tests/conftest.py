@@ -13,12 +13,12 @@ from gendiff.data.toy import GaussianMixture
 from gendiff.paths import VE, VP, Cosine, Linear, Trig
 
 torch.set_num_threads(1)
-LONG = {"test_kill.py", "test_sweep_agent.py", "test_interfaces.py", "test_combinations.py"}
-"""Files that two workers should not begin with last: a file is one worker's."""
+FIRST = {"test_kill.py", "test_sweep_agent.py", "test_interfaces.py", "test_combinations.py"}
+"""The longest files, which no worker is to begin with last: a file is one worker's."""
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name not in LONG)
+    items.sort(key=lambda item: item.path.name not in FIRST)
 
 
 @pytest.fixture(autouse=True)

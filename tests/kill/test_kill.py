@@ -15,7 +15,7 @@ from filelock import FileLock
 
 HERE = Path(__file__).parent
 TOOL = HERE.parents[1] / "tools" / "kills.py"
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+QUIET = {**os.environ, "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["alone", "two-processes"])
@@ -24,7 +24,7 @@ def report(request, tmp_path_factory):
     folder, kills = tmp_path_factory.mktemp("kill") / "runs", {1: 5, 2: 2}[request.param]
     words = [sys.executable, str(TOOL), "--dir", str(folder), "--fresh", "0"]
     words += [f"--instants={kills}", f"--boundaries={kills}", f"--processes={request.param}"]
-    done = subprocess.run(words, capture_output=True, text=True, env=ONE_THREAD)
+    done = subprocess.run(words, capture_output=True, text=True, env=QUIET)
     logs = "\n".join(path.read_text()[-2000:] for path in folder.glob("*.log"))
     assert done.returncode == 0, done.stdout + done.stderr + logs
     told = json.loads((folder / "report.json").read_text())
@@ -49,7 +49,7 @@ def test_a_launcher_killed_and_resumed(report, tmp_path):
     """In the middle of a product, by the command itself."""
     run = [sys.executable, "-m", "gendiff.cli", "run", str(HERE / "pipeline.yaml")]
     run += ["--dir", str(tmp_path / "run"), "hardware.devices=2"]
-    process = subprocess.Popen(run, env=ONE_THREAD, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(run, env=QUIET, stdout=subprocess.DEVNULL)
     while not (tmp_path / "run" / "couples/products/pairs").exists():
         assert process.poll() is None
         time.sleep(0.01)
@@ -58,7 +58,7 @@ def test_a_launcher_killed_and_resumed(report, tmp_path):
     for locked in (tmp_path / "run" / ".locks").glob("*/.lock"):
         with FileLock(locked, timeout=60):  # what the killed launcher had started ends as well
             pass
-    assert subprocess.run(run, env=ONE_THREAD, capture_output=True).returncode == 0
+    assert subprocess.run(run, env=QUIET, capture_output=True).returncode == 0
     for name, wanted in report["undisturbed"].items():
         found = json.loads((tmp_path / "run" / name / "done.json").read_text())["digests"]
         assert found.pop("config.yaml")  # which says by how many processes
@@ -70,7 +70,7 @@ def test_a_signal_to_some_ranks_stops_all(tmp_path):
     """At most a step is lost, nothing hangs, and the same command goes on."""
     cases = ["set-up:1", "training:1", "saving:0", "evaluation:0,1"]
     words = [sys.executable, str(HERE / "stopserver.py"), str(tmp_path), *cases]
-    done = subprocess.run(words, capture_output=True, text=True, env=ONE_THREAD)
+    done = subprocess.run(words, capture_output=True, text=True, env=QUIET)
     logs = "\n".join(path.read_text()[-2000:] for path in tmp_path.glob("*.log"))
     assert done.returncode == 0, done.stderr + logs
     report = json.loads(done.stdout)
@@ -91,7 +91,7 @@ def test_a_signal_to_the_launcher_saves_and_exits_75(tmp_path):
     run = [sys.executable, "-m", "gendiff.cli", "run", "mixture_diffusion"]
     run += ["--dir", str(tmp_path), "trainer.max_steps=100000", "evaluation.steps=[]"]
     run += ["hardware.devices=2"]
-    process = subprocess.Popen(run, env=ONE_THREAD, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(run, env=QUIET, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "mixture_diffusion" / "metrics.csv"
     while not (metrics.exists() and metrics.read_text().count("\n") > 1):
         assert process.poll() is None

@@ -23,7 +23,7 @@ def killed(tmp_path_factory):
     pytest.importorskip("tensorboard")
     folder = tmp_path_factory.mktemp("killed")
     words = [sys.executable, str(HERE / "killserver.py"), str(folder)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "HUB_TOKEN": SECRET}
+    env = {**os.environ, "HUB_TOKEN": SECRET}
     done = subprocess.run(words, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr + (folder / "log").read_text()
     return folder
