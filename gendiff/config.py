@@ -53,17 +53,17 @@ def compose(raw: Mapping[str, Any], where: str) -> RunConfig:
         if key not in SECTIONS:
             raise UserError(f"{where}: {key}: unknown key.{did_you_mean(str(key), SECTIONS)}")
     raw = {"path": {"name": "cosine"}, "seed": 0, **raw}
-    schema: dict[str, Any] = {name: OmegaConf.structured(cls) for name, cls in PLAIN.items()}
+    sections: dict[str, Any] = {**PLAIN}
     for section, kind in NAMED.items():
-        cls = _named(raw.get(section), kind, f"{where}: {section}")
-        schema[section] = OmegaConf.structured(cls)
+        sections[section] = _named(raw.get(section), kind, f"{where}: {section}")
     networks = raw.get("networks") or {}
     if not isinstance(networks, Mapping):
         raise UserError(f"{where}: networks: must map each role to a network.")
-    schema["networks"] = {
-        role: OmegaConf.structured(_named(value, "networks", f"{where}: networks.{role}"))
+    sections["networks"] = {
+        role: _named(value, "networks", f"{where}: networks.{role}")
         for role, value in networks.items()
     }
+    schema = OmegaConf.create(sections)
     logging = raw.get("logging")
     if isinstance(logging, Mapping) and logging.get("wandb") is False:  # YAML reads off as false
         raw = merge(raw, {"logging": {"wandb": "off"}})
@@ -74,7 +74,7 @@ def compose(raw: Mapping[str, Any], where: str) -> RunConfig:
     if unlike := _unlike(schema, rest):
         raise UserError(f"{where}: {unlike}.")
     try:
-        merged = OmegaConf.merge(OmegaConf.create(schema), OmegaConf.create(rest))
+        merged = OmegaConf.unsafe_merge(schema, OmegaConf.create(rest))  # both are ours alone
         for section in (*PLAIN, *NAMED):
             values[section] = OmegaConf.to_object(merged[section])  # type: ignore[index]  # a DictConfig
         values["networks"] = {r: OmegaConf.to_object(merged.networks[r]) for r in networks}

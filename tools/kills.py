@@ -6,7 +6,8 @@ SIGKILL to one process of ``tests/kill/pipeline.yaml`` (diffusion, consistency, 
 reflow, a denoising GAN) at random instants, and at every boundary of a write: before and after
 each fsync and rename, of checkpoints, manifests and all else. Most kills hit forks of this process,
 which has imported everything; ``--fresh`` ones hit ``python -m gendiff run``, its launcher
-included. With several processes the others have to notice. Says what came of it, writes
+included. Of several processes any one is killed, at an instant, or in a write of its own or a
+checkpoint's, and the others have to notice. Says what came of it, writes
 ``report.json``, and ends with code 1 if a process hung or anything differs from an undisturbed run.
 """
 
@@ -22,8 +23,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "kill"))
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # the lost are told in gendiff's own words
@@ -72,6 +74,14 @@ def at_boundaries(do: Callable[[str], None]) -> Strike:
         storage.os.fsync, storage.os.replace = watched(fsync), watched(replace)  # type: ignore  # in its place
 
     return install
+
+
+class Boundary(NamedTuple):
+    """Where a kill falls: a place of a write, named as `at_boundaries` does."""
+
+    writer: int
+    victim: int
+    name: str
 
 
 class Kills:
@@ -124,34 +134,45 @@ class Kills:
                     break
             self.finish(folder)
 
-    def boundaries(self) -> list[str]:
-        """Those of the first rank, which writes what the others do not make, in their order."""
-        names = self.root / "names.txt"
-        folder = self.root / "named"
+    def boundaries(self) -> list[Boundary]:
+        """Of all writes, where who writes is killed; of checkpoints, where any other is as well."""
+        folder, found = self.root / "named", []
+        files = [self.root / f"names-{rank}.txt" for rank in range(self.world)]
 
-        def note(name: str) -> None:
-            with names.open("a") as file:
-                file.write(name.replace(f"{folder}/", "") + "\n")
+        def note(name: str, file: Path) -> None:
+            with file.open("a") as open_file:
+                open_file.write(name.replace(f"{folder}/", "") + "\n")
 
-        wait(attempt(folder, self.world, {0: at_boundaries(note)}))
-        return list(dict.fromkeys(names.read_text().splitlines()))
+        strikes = {rank: at_boundaries(partial(note, file=file)) for rank, file in enumerate(files)}
+        wait(attempt(folder, self.world, strikes))
+        for writer, file in enumerate(files):
+            names = dict.fromkeys(file.read_text().splitlines()) if file.exists() else {}
+            found += [
+                Boundary(writer, victim, name)
+                for victim in range(self.world)
+                for name in names
+                if victim == writer or "/checkpoints/" in name
+            ]
+        return found
 
     def at_writes(self, most: int | None) -> None:
-        """Kill the first rank at all of its boundaries, a run for each place; or at so many."""
-        names = self.boundaries()
-        chains = [[name for name in names if name.endswith(f" {place}")] for place in "123456"]
-        if most is not None:
-            chosen = self.choose.sample(names, min(most, len(names)))
-            chains = [sorted(chosen, key=names.index)]
-        for chain in chains:
+        """Kill at all boundaries, a run for those of a rank and a place; or at so many of them."""
+        every = self.boundaries()
+        chosen = every if most is None else self.choose.sample(every, min(most, len(every)))
+        chosen.sort(key=every.index)
+        chains: dict[Any, list[Boundary]] = {}
+        for boundary in chosen:
+            place = boundary.name[-1] if most is None else ""
+            chains.setdefault((boundary.writer, boundary.victim, place), []).append(boundary)
+        for chain in chains.values():
             folder = self.folder()
-            for name in chain:
+            for writer, victim, name in chain:
 
-                def die(here: str, wanted: str = f"{folder}/{name}") -> None:
-                    if here == wanted:
-                        os.kill(os.getpid(), signal.SIGKILL)
+                def die(here: str, victim: int = victim, wanted: str = f"{folder}/{name}") -> None:
+                    if here == wanted:  # the ranks are forks of one process, in their order
+                        os.kill(sorted(children(os.getppid()))[victim], signal.SIGKILL)
 
-                codes = wait(attempt(folder, self.world, {0: at_boundaries(die)}))
+                codes = wait(attempt(folder, self.world, {writer: at_boundaries(die)}), victim)
                 if not self.strike("boundaries", codes):  # it has run to its end
                     self.report["unmet"] += 1
                     self.report["codes"] += codes
