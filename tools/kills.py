@@ -159,7 +159,7 @@ class Kills:
         """Kill at all boundaries, a run for those of a rank and a place; or at so many of them."""
         every = self.boundaries()
         chosen = every if most is None else self.choose.sample(every, min(most, len(every)))
-        chosen.sort(key=every.index)
+        chosen = sorted(chosen, key=every.index)
         chains: dict[Any, list[Boundary]] = {}
         for boundary in chosen:
             place = boundary.name[-1] if most is None else ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -21,18 +22,22 @@ from typing import Any
 from forkserver import attempt, digests, wait
 
 from gendiff import checkpoint, keeper, train
+from gendiff.data import filling
+from gendiff.evaluation import guard
 from gendiff.evaluation import stage as evaluation
 from gendiff.pipeline import runner
 
 STEP = 8
 WORDS = ["stages.teacher.evaluation.steps=[2]", "stages.teacher.evaluation.samples=60"]
-WORDS += ["stages.teacher.evaluation.metrics=[energy_distance]", "--only", "teacher"]
+WORDS += ["stages.teacher.evaluation.metrics=[energy_distance]", "--only"]
 MOMENTS = {
     "set-up": (train, "build_method"),
     "training": (keeper.Vote, "__call__"),
+    "pictures": (guard.Guard, "_draw"),
     "saving": (checkpoint, "write_atomic"),  # by the first rank alone
     "evaluation": (evaluation, "draw"),
     "between": (runner, "evaluate_after"),
+    "pairs": (filling, "write_shard"),
 }
 """What is called at that moment."""
 
@@ -64,16 +69,21 @@ EVERY = [
 
 def main(root: Path, cases: list[tuple[str, list[int]]]) -> list[dict[str, Any]]:
     root.mkdir(parents=True, exist_ok=True)
-    wait(attempt(root / "undisturbed", 2, {}, WORDS))
+    stages = {moment: "couples" if moment == "pairs" else "teacher" for moment, _ in cases}
+    for stage in dict.fromkeys(["teacher", *stages.values()]):
+        wait(attempt(root / "undisturbed", 2, {}, [*WORDS, stage]))
     wanted, report = digests(root / "undisturbed"), []
     for moment, ranks in cases:
-        folder = root / f"{moment}-{'-'.join(map(str, ranks))}"
+        folder, stage = root / f"{moment}-{'-'.join(map(str, ranks))}", stages[moment]
+        if stage != "teacher":
+            shutil.copytree(root / "undisturbed" / "teacher", folder / "teacher")
         begun = time.monotonic()
-        codes = wait(attempt(folder, 2, {rank: ask(moment) for rank in ranks}, WORDS))
+        strikes = {rank: ask(moment) for rank in ranks}
+        codes = wait(attempt(folder, 2, strikes, [*WORDS, stage]))
         seconds = time.monotonic() - begun
-        manifest = folder / "teacher" / "checkpoints" / "manifest.json"
+        manifest = folder / stage / "checkpoints" / "manifest.json"
         kept = json.loads(manifest.read_text())[0]["batches_done"] if manifest.exists() else 0
-        again = wait(attempt(folder, 2, {}, WORDS))
+        again = wait(attempt(folder, 2, {}, [*WORDS, stage]))
         report.append(
             {
                 "moment": moment,
@@ -82,7 +92,7 @@ def main(root: Path, cases: list[tuple[str, list[int]]]) -> list[dict[str, Any]]
                 "seconds": round(seconds, 1),
                 "kept": kept,
                 "again": again,
-                "same": digests(folder) == wanted,
+                "same": digests(folder)[stage] == wanted[stage],
             }
         )
     return report
