@@ -54,6 +54,28 @@ def build_method(
     )
 
 
+def device_of(run: RunConfig, local: int = 0, needed: bool = True) -> torch.device:
+    """The device of this process, the ``local``-th of its node.
+
+    Args:
+        needed: whether a GPU that the run asks for must be there; a finished stage does without.
+
+    Raises:
+        UserError: there is none, or not one a process.
+    """
+    asked, there = run.hardware.accelerator, torch.cuda.is_available()
+    if asked == "gpu" and needed and not there:
+        raise UserError("hardware.accelerator: gpu, but PyTorch finds no GPU here.")
+    if asked == "cpu" or not there:
+        return torch.device("cpu")
+    if local >= torch.cuda.device_count():
+        raise UserError(
+            f"hardware.devices: process {local + 1} of this node has no GPU; it sees "
+            f"{torch.cuda.device_count()}."
+        )
+    return torch.device("cuda", local)
+
+
 def read_run(folder: Path) -> RunConfig:
     """The run that a stage folder holds.
 

@@ -18,7 +18,14 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
 from gendiff import registry
-from gendiff.build import build_method, check_done, check_file, features_of, load_role
+from gendiff.build import (
+    build_method,
+    check_done,
+    check_file,
+    device_of,
+    features_of,
+    load_role,
+)
 from gendiff.checkpoint import Checkpoints
 from gendiff.config import to_yaml
 from gendiff.data.base import DataModule
@@ -155,23 +162,6 @@ def produce(method: Method, job: Job, reporter: Reporter, title: str) -> dict[st
     teachers = {role: sha256(job.init[role].file) for role in method.frozen}
     with reporter.task(title, job.run.method.count, done=None, verb="row") as task:
         return make_product(method.eval(), job.run, job.folder, teachers, task.update)
-
-
-def device_of(run: RunConfig, local: int = 0) -> torch.device:
-    """The device of this process, the ``local``-th of its node.
-
-    Raises:
-        UserError: a GPU is asked for where there is none.
-    """
-    asked, there = run.hardware.accelerator, torch.cuda.is_available()
-    if asked == "gpu" and not there:
-        raise UserError("hardware.accelerator: gpu, but PyTorch finds no GPU here.")
-    if asked != "cpu" and there and local >= torch.cuda.device_count():
-        raise UserError(
-            f"hardware.devices: process {local + 1} of this node has no GPU; it sees "
-            f"{torch.cuda.device_count()}."
-        )
-    return torch.device("cuda", local) if there and asked != "cpu" else torch.device("cpu")
 
 
 def batches_from(method: Method | type[Method], job: Job) -> Any:

@@ -28,11 +28,13 @@ def call(args: Any) -> None:
     """Draw, write, and say where."""
     import torch
 
+    from gendiff.build import device_of
     from gendiff.model import load
     from gendiff.report.save import check_output, save_samples
 
     check_output(args.output)
     model = load(args.model, args.role)
+    model.to(device_of(model.run, needed=False))
     steps = args.steps if args.steps is not None else model.default_steps
     alike = args.label is not None
     labels = torch.full((args.n,), args.label) if alike else model.labels(args.n)

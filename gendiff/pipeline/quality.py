@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gendiff.build import check_done, finished, run_folder_of
+from gendiff.build import check_done, device_of, finished, run_folder_of
 from gendiff.checks import check
 from gendiff.errors import UserError
 from gendiff.evaluation.entries import (
@@ -39,7 +39,6 @@ from gendiff.report.table import markdown_table, show_table
 from gendiff.sections import RunConfig
 from gendiff.storage import lock_of, write_text
 from gendiff.tracking.wandb_stage import log_stage
-from gendiff.train import device_of
 
 
 def evaluate_after(
@@ -111,7 +110,7 @@ def evaluate_models(
         run = dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, **given))
         check(run, str(folder))
         check_points(run, asked.get("steps"), folder)
-        run_folder, device = run_folder_of(folder), device_of(run, ranks.local)
+        run_folder, device = run_folder_of(folder), device_of(run, ranks.local, needed=False)
         if run.evaluation.stage:
             check_done(run_folder / run.evaluation.stage)
         with ranks.holding(lock_of(folder)):
@@ -142,7 +141,7 @@ class Floors:
     def computed(self) -> dict[str, dict[str, float]]:
         """Figures by reference."""
         return {
-            digest: Reference(run, run_folder, device_of(run)).floor(
+            digest: Reference(run, run_folder, device_of(run, needed=False)).floor(
                 sorted(names), digest in self.labelled
             )
             for digest, (run, run_folder, names) in self.asked.items()

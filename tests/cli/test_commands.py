@@ -158,6 +158,16 @@ def test_samples_are_saved_with_their_labels(labelled, model, tmp_path, words, l
         assert list(saved) == ["x"]
 
 
+def test_samples_are_drawn_on_the_gpu(model, tmp_path, monkeypatch):
+    """If there is one."""
+    places = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr("gendiff.model.Model.to", lambda self, device: places.append(device))
+    assert main(["sample", str(model), "-n", "2", "-o", str(tmp_path / "x.npz")]) == 0
+    assert places == [torch.device("cuda", 0)]
+
+
 def test_status_of_a_stage_that_is_being_run(tiny, tmp_path, capsys):
     words, folder = ["status", *tiny, "--dir", str(tmp_path)], tmp_path / ".locks"
     for held, state in ((True, "running"), (False, "missing")):
