@@ -42,6 +42,9 @@ exit $code
 """
 
 
+HOW = "not submitted; --submit does that, and sbatch reads SBATCH_TIMELIMIT, SBATCH_PARTITION, ..."
+
+
 def slurm_jobs(
     pipeline: Pipeline, folder: Path, words: list[str], reporter: Reporter, submit: bool
 ) -> None:
@@ -62,12 +65,12 @@ def slurm_jobs(
             continue
         script = folder / "slurm" / f"{step.stage.name}.sh"
         write_text(script, script_of(step, pipeline.name, folder, words))
-        after = [jobs[name] for name in step.stage.needs if name in jobs]
-        if submit:
-            jobs[step.stage.name] = sbatch(script, after)
-        waits = f" after {', '.join(after)}" if after else ""
-        number = f": job {jobs[step.stage.name]}{waits}" if submit else ""
-        reporter.say(f"{script}{number}")
+        after = {name: jobs[name] for name in step.stage.needs if name in jobs}
+        jobs[name] = sbatch(script, [*after.values()]) if submit else ""
+        waits = f" after {', '.join(after.values() if submit else after)}" if after else ""
+        reporter.say(f"{script}{f': job {jobs[name]}' if submit else ''}{waits}")
+    if jobs and not submit:
+        reporter.say(HOW)
 
 
 def script_of(step: Step, pipeline: str, folder: Path, words: list[str]) -> str:

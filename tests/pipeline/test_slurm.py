@@ -33,7 +33,10 @@ def test_a_script_a_stage_that_asks_for_what_its_stage_does(gendiff, tmp_path, s
     assert code == 0
     assert not said()  # nothing is submitted unasked
     scripts = [tmp_path / "run" / "slurm" / f"{name}.sh" for name in ("teacher", "child")]
-    assert out.split() == [str(script) for script in scripts]
+    *told, how = out.splitlines()
+    assert told == [str(scripts[0]), f"{scripts[1]} after teacher"]
+    assert "--submit" in how
+    assert "SBATCH_TIMELIMIT" in how
     lines = scripts[1].read_text().splitlines()
     for asked in (
         "nodes=2",
