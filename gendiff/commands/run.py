@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from argparse import ArgumentParser
 from contextlib import ExitStack
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gendiff.commands.words import count, open_pipeline, pipeline_words
 from gendiff.errors import UserError
 from gendiff.following import FOLLOW, follow, launched
 from gendiff.signals import Stop
+
+if TYPE_CHECKING:
+    from gendiff.pipeline.stages import Pipeline
+    from gendiff.pipeline.trial import Trial
 
 
 def arguments(command: ArgumentParser) -> None:
@@ -30,33 +35,22 @@ def arguments(command: ArgumentParser) -> None:
 def call(args: Any) -> int:
     """Run it; returns the exit code."""
     pipeline, folder = open_pipeline(args)
-    from gendiff.pipeline.trial import this_trial, trial_log
+    from gendiff.pipeline.trial import this_trial
     from gendiff.progress import Reporter
 
     trial = this_trial()
     words = [args.target, *args.overrides]
-    if trial:
-        folder = trial.folder(pipeline, args.dir)
+    one_way(args, bool(trial))
     if args.slurm:
-        if trial:
-            raise UserError("--slurm: a trial of a sweep runs where its agent runs.")
-        if args.only or args.rerun or args.accept or args.dry_run or args.jobs > 1:
-            raise UserError("--slurm: goes with --submit alone; it runs nothing itself.")
         from gendiff.pipeline.slurm import slurm_jobs
 
         slurm_jobs(pipeline, folder, words, Reporter(), args.submit)
         return 0
-    if args.submit:
-        raise UserError("--submit: goes with --slurm.")
     if args.jobs > 1:
-        if trial or args.only or args.rerun or args.accept or args.dry_run or "RANK" in os.environ:
-            why = "goes with none of --only, --rerun, --accept, --dry-run, torchrun and sweeps"
-            raise UserError(f"--jobs: {why}.")
         from gendiff.pipeline.jobs import run_jobs
 
         with Stop().listening():
             return run_jobs(pipeline, folder, words, args.jobs, Reporter())
-    from gendiff.launch import launch
     from gendiff.sections import HardwareConfig
 
     stages = pipeline.stages.values()
@@ -67,17 +61,49 @@ def call(args: Any) -> int:
     if {"TORCHELASTIC_RUN_ID", FOLLOW} & set(os.environ):
         follow()
     if processes > 1 and not launched() and not args.dry_run:
+        from gendiff.launch import launch
+
         print(f"starting {processes} processes", flush=True)
         return launch(args.words, processes)
     if trial and trial.agent and not launched():  # ranks have begun to
         follow()
+    if trial:
+        folder = trial.folder(pipeline, args.dir)
+    walk(pipeline, folder, args, trial, max(asked.timeout_minutes for asked in hardware))
+    return 0
+
+
+def one_way(args: Any, trial: bool) -> None:
+    """
+    Raises:
+        UserError: options that do not go together.
+    """
+    others = args.only or args.rerun or args.accept or args.dry_run
+    if args.slurm and trial:
+        raise UserError("--slurm: a trial of a sweep runs where its agent runs.")
+    if args.slurm and (others or args.jobs > 1):
+        raise UserError("--slurm: goes with --submit alone; it runs nothing itself.")
+    if args.submit and not args.slurm:
+        raise UserError("--submit: goes with --slurm.")
+    if args.jobs > 1 and (trial or others or "RANK" in os.environ):
+        why = "goes with none of --only, --rerun, --accept, --dry-run, torchrun and sweeps"
+        raise UserError(f"--jobs: {why}.")
+
+
+def walk(pipeline: Pipeline, folder: Path, args: Any, trial: Trial | None, minutes: float) -> None:
+    """Run the pipeline in this process and those that it is one of.
+
+    Args:
+        minutes: that one of them may be silent.
+    """
     from gendiff.pipeline.runner import run_pipeline
+    from gendiff.pipeline.trial import trial_log
+    from gendiff.progress import Reporter
     from gendiff.ranks import joined
 
     stop = Stop()
     with ExitStack() as stack:
         stack.enter_context(stop.listening())
-        minutes = max(asked.timeout_minutes for asked in hardware)
         ranks = stack.enter_context(joined(minutes))
         reporter, log = Reporter(quiet=not ranks.first), None
         if trial:
@@ -95,4 +121,3 @@ def call(args: Any) -> int:
             dry_run=args.dry_run,
             trial=log,
         )
-    return 0
