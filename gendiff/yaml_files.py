@@ -151,5 +151,5 @@ def check_public(text: str, where: str) -> None:
     if CREDENTIALS.search(text):
         raise UserError(f"{where}: holds a password in a URL, which would be copied and logged.")
     for name, secret in os.environ.items():
-        if SECRET.search(name) and len(secret) >= 8 and secret in text:
+        if secret in text and len(secret) >= 8 and SECRET.search(name):  # the quick one first
             raise UserError(f"{where}: holds the value of ${name}, which would be copied.")
