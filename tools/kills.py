@@ -162,23 +162,31 @@ class Kills:
         chosen = sorted(chosen, key=every.index)
         chains: dict[Any, list[Boundary]] = {}
         for boundary in chosen:
-            place = boundary.name[-1] if most is None else ""
-            chains.setdefault((boundary.writer, boundary.victim, place), []).append(boundary)
+            # whoever outlives the other has written the manifest too: it has runs of its own
+            kind = boundary.name[-1], "manifest" in boundary.name
+            key = boundary.writer, boundary.victim, *(kind if most is None else ())
+            chains.setdefault(key, []).append(boundary)
         for chain in chains.values():
             folder = self.folder()
-            for writer, victim, name in chain:
-
-                def die(here: str, victim: int = victim, wanted: str = f"{folder}/{name}") -> None:
-                    if here == wanted:  # the ranks are forks of one process, in their order
-                        os.kill(sorted(children(os.getppid()))[victim], signal.SIGKILL)
-
-                codes = wait(attempt(folder, self.world, {writer: at_boundaries(die)}), victim)
-                if not self.strike("boundaries", codes):  # it has run to its end
-                    self.report["unmet"] += 1
-                    self.report["codes"] += codes
-                    self.report["killed"].append(digests(folder))
-                    folder = self.folder()
+            for boundary in chain:
+                if not self.at_write(boundary, folder):
+                    folder = self.folder()  # a new run meets all of them
+                    self.report["unmet"] += not self.at_write(boundary, folder)
             self.finish(folder)
+
+    def at_write(self, boundary: Boundary, folder: Path) -> bool:
+        """Kill a run there; whether it came by. If not, it has run to its end."""
+        writer, victim, name = boundary
+
+        def die(here: str) -> None:
+            if here == f"{folder}/{name}":  # the ranks are forks of one process, in their order
+                os.kill(sorted(children(os.getppid()))[victim], signal.SIGKILL)
+
+        codes = wait(attempt(folder, self.world, {writer: at_boundaries(die)}), victim)
+        if not (killed := self.strike("boundaries", codes)):
+            self.report["codes"] += codes
+            self.report["killed"].append(digests(folder))
+        return killed
 
     def at_fresh(self, kills: int) -> None:
         """Kill real commands, the launcher of several or any of what it has started."""

@@ -52,7 +52,8 @@ def work_as_second(index, folder):
 def found(tmp_path_factory):
     """What came of all cases: in one process, and on each rank of two."""
     folder = tmp_path_factory.mktemp("ranks")
-    other = mp.spawn(work_as_second, args=(str(folder),), join=False)
+    rest = work_as_second, (str(folder),)
+    other = mp.start_processes(*rest, join=False, start_method="fork")
     work(0, 1, folder)
     work(0, 2, folder)
     assert other.join()
