@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from gendiff import launch, lost, ranks
+from gendiff import lost, ranks
 from gendiff.errors import Interrupted, Lost, UserError
 from gendiff.ranks import Ranks, Vote, from_slurm, joined
 from gendiff.signals import Stop
@@ -109,29 +109,24 @@ def test_who_has_gone_is_named_though_a_launcher_ends_all(monkeypatch):
         assert lost.silence(store, 0, 2) == "hears nothing from rank 1."
 
 
-@pytest.mark.parametrize(
-    ("codes", "end"),
-    [
-        ({0: 75, 1: 75}, 75),
-        ({0: 2, 1: -signal.SIGTERM}, 2),  # one has said why, the launcher has ended the other
-        ({0: 75, 1: -signal.SIGKILL}, "rank 1 of 2 was killed by SIGKILL; run again to go on."),
-        ({0: 1, 1: -signal.SIGSEGV}, "rank 1 of 2 was killed by SIGSEGV; run again to go on."),
-        ({1: 3}, "rank 1 of 2 left with 3; run again to go on."),
-    ],
-)
-def test_a_launcher_says_who_was_killed(codes, end, monkeypatch):
-    ended = {r: ProcessFailure(r, 1, code, "") for r, code in codes.items()}
+def test_who_hears_from_all_has_lost_its_connections(monkeypatch):
+    store = dist.HashStore()
+    store.set("lost/1", "")  # which has noticed too
+    monkeypatch.setattr(lost, "SECONDS", 0.0)
+    assert lost.silence(store, 0, 2) == "has lost its connections; all ranks are alive."
+    assert store.check(["lost/0"])
 
-    def launched(*words):
-        raise ChildFailedError("", ended)
 
-    monkeypatch.setattr(launch, "elastic_launch", lambda *_: launched)
-    if isinstance(end, int):
-        assert launch.launch(["run"], 2) == end
-        return
-    with pytest.raises(Lost) as told:
-        launch.launch(["run"], 2)
-    assert str(told.value) == end
+def test_an_error_of_ones_own_is_no_silence():
+    with pytest.raises(RuntimeError, match="out of memory"), lost.losing(None, 0, 2, "teacher"):
+        raise RuntimeError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("rows", [0, 3, 10, 11])
+def test_shares_are_as_equal_as_can_be_and_leave_no_row(rows):
+    shares = [Ranks(rank, 4).share(rows) for rank in range(4)]
+    assert [row for share in shares for row in range(*share)] == [*range(rows)]
+    assert {last - first for first, last in shares} <= {rows // 4, rows // 4 + 1}
 
 
 def test_alone_nothing_is_said_or_asked():
@@ -144,6 +139,7 @@ def test_alone_nothing_is_said_or_asked():
     assert not refused.value.shared
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_process_that_never_comes_is_told(monkeypatch):
     words = {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0}
     for name, value in words.items():
@@ -153,7 +149,8 @@ def test_a_process_that_never_comes_is_told(monkeypatch):
         pass
 
 
-def test_slurms_words_are_torchruns(monkeypatch):
+@pytest.mark.parametrize("port", [None, "29500"])
+def test_slurms_words_are_torchruns(monkeypatch, port):
     said = {
         "SLURM_STEP_NUM_TASKS": "16",
         "SLURM_STEP_NUM_NODES": "4",
@@ -171,6 +168,12 @@ def test_slurms_words_are_torchruns(monkeypatch):
     assert "RANK" not in os.environ  # a script that sbatch runs is one process
     for name, value in said.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    from_slurm()
+    assert "RANK" not in os.environ  # a torchrun of its own in each task
+    monkeypatch.delenv("WORLD_SIZE")
+    if port:
+        monkeypatch.setenv("MASTER_PORT", port)
     from_slurm()
     assert [os.environ[name] for name in names] == ["6", "16", "2", "4", "1", "gpu07"]
-    assert 10_000 < int(os.environ["MASTER_PORT"]) < 65_536
+    assert os.environ["MASTER_PORT"] == port if port else int(os.environ["MASTER_PORT"]) > 10_000
