@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
+from contextlib import suppress
 from datetime import timedelta
 from threading import Timer
 from types import SimpleNamespace
@@ -16,7 +18,7 @@ import torch.multiprocessing as mp
 
 from gendiff import lost, ranks
 from gendiff.errors import Interrupted, Lost, UserError
-from gendiff.ranks import Ranks, Vote, from_slurm, joined
+from gendiff.ranks import Ranks, Vote, for_all, from_slurm, joined
 from gendiff.signals import Stop
 
 
@@ -32,12 +34,17 @@ def raised(kind, work):
     return None
 
 
-def talk(rank, port, folder):
-    """All that two ranks say to each other; what each of them has heard is saved."""
+def be(rank, port):
+    """One of two."""
     torch.set_num_threads(1)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
     place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in place.items()})
+
+
+def talk(rank, port, folder):
+    """All that two ranks say to each other; what each of them has heard is saved."""
+    be(rank, port)
     lost.SECONDS, heard = 0.2, {}
 
     def part_of_one():
@@ -67,13 +74,17 @@ def talk(rank, port, folder):
     torch.save(heard, f"{folder}/{rank}.pt")
 
 
-@pytest.fixture(scope="module")
-def heard(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
+def both(what, folder, *words):
+    """What two processes have saved."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    mp.start_processes(talk, (port, str(folder)), 2, start_method="fork")
+    mp.start_processes(what, (port, str(folder), *words), 2, start_method="fork")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory):
+    return both(talk, tmp_path_factory.mktemp("ranks"))
 
 
 def test_what_the_first_decides_all_learn(heard):
@@ -94,6 +105,28 @@ def test_what_one_of_them_cannot_do_all_learn(heard):
 def test_a_vote_is_answered_one_step_later(heard):
     for words in heard:
         assert words["votes"] == [[False, False], [False, False], [True, False], [False, True]]
+
+
+def leave(rank, port, folder, shared):
+    """Both of them fail, the first a little later; when each has left is saved."""
+    be(rank, port)
+    ranks.START, ranks.LEAVE, ranks.SECONDS = timedelta(seconds=20), timedelta(seconds=5), 0.1
+    with suppress(UserError), joined(minutes=0.5):
+        cpu = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
+        patience = cpu.options._timeout.total_seconds()
+        time.sleep(0 if rank else 0.5)  # to close its files
+        raise for_all(UserError, "no") if shared else UserError("no")
+    torch.save((time.monotonic(), patience), f"{folder}/{rank}.pt")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_of_an_error_of_all_the_first_leaves_first(tmp_path, shared):
+    """A launcher ends all when one has left; who fails alone says so at once."""
+    begun = time.monotonic()
+    (first, patience), (second, _) = both(leave, tmp_path, shared)
+    assert (first < second) == shared
+    assert max(first, second) - begun < 4
+    assert patience == 30
 
 
 def test_who_has_gone_is_named(heard):
