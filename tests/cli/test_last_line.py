@@ -43,3 +43,13 @@ def test_who_says_why_a_command_ends(monkeypatch, capsys, error, code, said, by)
 def test_a_commands_own_code_is_that_of_the_process(monkeypatch, code):
     monkeypatch.setattr(cli, "parse", lambda words: SimpleNamespace(call=lambda args: code))
     assert cli.main([]) == (code or 0)
+
+
+def test_a_signal_while_the_last_line_is_written_changes_no_code(monkeypatch):
+    def stop():
+        raise Interrupted("SIGINT")
+
+    monkeypatch.setattr(cli, "main", stop)
+    with pytest.raises(SystemExit) as left:
+        cli.entry()
+    assert left.value.code == 75
