@@ -195,8 +195,6 @@ BAD = [
     ("optim.lr", "'optim.lr': an override is written key.sub=value"),
     ("=3", "'=3': an override is written key.sub=value"),
 ]
-
-
 NOT_YET = ["optim.lr=nan", "optim.lr=inf", "data.samples=0", "data.samples=-5", "data.held_out=-1"]
 
 
