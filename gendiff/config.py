@@ -81,8 +81,6 @@ def compose(raw: Mapping[str, Any], where: str) -> RunConfig:
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
         raise UserError(f"{where}: {key}{_refused(error)}") from None
-    except OverflowError as error:  # an infinite number for an integer
-        raise UserError(f"{where}: {one_line(error)}.") from None
     parts = {section: values[section] for section in (*PLAIN, *NAMED)}
     parts |= {f"networks.{role}": config for role, config in values["networks"].items()}
     for section, config in parts.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,8 @@ def _plain(value: Any, where: str, depth: int = 0) -> Any:
             raise UserError(f"{where}: {told}")
     if isinstance(value, float) and value.is_integer():
         return int(value)
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise UserError(f"{where}: a number larger than {sys.float_info.max:.2g}.")
     if value is not None and not isinstance(value, str | int | float):
         raise UserError(f"{where}: a {type(value).__name__}; only plain values are allowed.")
     return value

@@ -139,6 +139,9 @@ BAD = [
     ("trainer.max_steps=None", "x: trainer.max_steps: None must be a whole number.$"),
     ("trainer.max_steps=[1]", r"x: trainer.max_steps: \[1\] must be a whole number.$"),
     ("optim.lr_by_role={a: [1]}", r"x: optim.lr_by_role.a: \[1\] must be a number.$"),
+    ("optim.lr_by_role={a: {b: 1}}", r"x: optim.lr_by_role.a: \{'b': 1\} must be a number.$"),
+    ("networks.student.conditions={z: [1]}", r"conditions.z: \[1\] must be a whole number.$"),
+    (f"optim.betas=[1{'0' * 309},1]", r"^overrides: optim: betas: a number larger than 1.8e\+308"),
     ("evaluation.samples=few", "x: evaluation.samples: 'few' must be a whole number.$"),
     ("evaluation.steps=[1,b]", r"x: evaluation.steps\[1\]: 'b' must be a whole number.$"),
     ("optim.lr=fast", "x: optim.lr: 'fast' must be a number.$"),
@@ -192,8 +195,6 @@ BAD = [
     ("optim.lr", "'optim.lr': an override is written key.sub=value"),
     ("=3", "'=3': an override is written key.sub=value"),
 ]
-
-
 NOT_YET = ["optim.lr=nan", "optim.lr=inf", "data.samples=0", "data.samples=-5", "data.held_out=-1"]
 
 

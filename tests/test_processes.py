@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
+from contextlib import suppress
 from datetime import timedelta
 from threading import Timer
 from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from gendiff import launch, lost, ranks
+from gendiff import lost, ranks
 from gendiff.errors import Interrupted, Lost, UserError
-from gendiff.ranks import Ranks, Vote, from_slurm, joined
+from gendiff.ranks import Ranks, Vote, for_all, from_slurm, joined
 from gendiff.signals import Stop
 
 
@@ -32,12 +34,17 @@ def raised(kind, work):
     return None
 
 
-def talk(rank, port, folder):
-    """All that two ranks say to each other; what each of them has heard is saved."""
+def be(rank, port):
+    """One of two."""
     torch.set_num_threads(1)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
     place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in place.items()})
+
+
+def talk(rank, port, folder):
+    """All that two ranks say to each other; what each of them has heard is saved."""
+    be(rank, port)
     lost.SECONDS, heard = 0.2, {}
 
     def part_of_one():
@@ -67,13 +74,17 @@ def talk(rank, port, folder):
     torch.save(heard, f"{folder}/{rank}.pt")
 
 
-@pytest.fixture(scope="module")
-def heard(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
+def both(what, folder, *words):
+    """What two processes have saved."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    mp.start_processes(talk, (port, str(folder)), 2, start_method="fork")
+    mp.start_processes(what, (port, str(folder), *words), 2, start_method="fork")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory):
+    return both(talk, tmp_path_factory.mktemp("ranks"))
 
 
 def test_what_the_first_decides_all_learn(heard):
@@ -96,6 +107,28 @@ def test_a_vote_is_answered_one_step_later(heard):
         assert words["votes"] == [[False, False], [False, False], [True, False], [False, True]]
 
 
+def leave(rank, port, folder, shared):
+    """Both of them fail, the first a little later; when each has left is saved."""
+    be(rank, port)
+    ranks.START, ranks.LEAVE, ranks.SECONDS = timedelta(seconds=20), timedelta(seconds=5), 0.1
+    with suppress(UserError), joined(minutes=0.5):
+        cpu = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
+        patience = cpu.options._timeout.total_seconds()
+        time.sleep(0 if rank else 0.5)  # to close its files
+        raise for_all(UserError, "no") if shared else UserError("no")
+    torch.save((time.monotonic(), patience), f"{folder}/{rank}.pt")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_of_an_error_of_all_the_first_leaves_first(tmp_path, shared):
+    """A launcher ends all when one has left; who fails alone says so at once."""
+    begun = time.monotonic()
+    (first, patience), (second, _) = both(leave, tmp_path, shared)
+    assert (first < second) == shared
+    assert max(first, second) - begun < 4
+    assert patience == 30
+
+
 def test_who_has_gone_is_named(heard):
     assert heard[0]["lost"] == "teacher: rank 0 of 2 hears nothing from rank 1."
 
@@ -109,29 +142,24 @@ def test_who_has_gone_is_named_though_a_launcher_ends_all(monkeypatch):
         assert lost.silence(store, 0, 2) == "hears nothing from rank 1."
 
 
-@pytest.mark.parametrize(
-    ("codes", "end"),
-    [
-        ({0: 75, 1: 75}, 75),
-        ({0: 2, 1: -signal.SIGTERM}, 2),  # one has said why, the launcher has ended the other
-        ({0: 75, 1: -signal.SIGKILL}, "rank 1 of 2 was killed by SIGKILL; run again to go on."),
-        ({0: 1, 1: -signal.SIGSEGV}, "rank 1 of 2 was killed by SIGSEGV; run again to go on."),
-        ({1: 3}, "rank 1 of 2 left with 3; run again to go on."),
-    ],
-)
-def test_a_launcher_says_who_was_killed(codes, end, monkeypatch):
-    ended = {r: ProcessFailure(r, 1, code, "") for r, code in codes.items()}
+def test_who_hears_from_all_has_lost_its_connections(monkeypatch):
+    store = dist.HashStore()
+    store.set("lost/1", "")  # which has noticed too
+    monkeypatch.setattr(lost, "SECONDS", 0.0)
+    assert lost.silence(store, 0, 2) == "has lost its connections; all ranks are alive."
+    assert store.check(["lost/0"])
 
-    def launched(*words):
-        raise ChildFailedError("", ended)
 
-    monkeypatch.setattr(launch, "elastic_launch", lambda *_: launched)
-    if isinstance(end, int):
-        assert launch.launch(["run"], 2) == end
-        return
-    with pytest.raises(Lost) as told:
-        launch.launch(["run"], 2)
-    assert str(told.value) == end
+def test_an_error_of_ones_own_is_no_silence():
+    with pytest.raises(RuntimeError, match="out of memory"), lost.losing(None, 0, 2, "teacher"):
+        raise RuntimeError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("rows", [0, 3, 10, 11])
+def test_shares_are_as_equal_as_can_be_and_leave_no_row(rows):
+    shares = [Ranks(rank, 4).share(rows) for rank in range(4)]
+    assert [row for share in shares for row in range(*share)] == [*range(rows)]
+    assert {last - first for first, last in shares} <= {rows // 4, rows // 4 + 1}
 
 
 def test_alone_nothing_is_said_or_asked():
@@ -144,6 +172,7 @@ def test_alone_nothing_is_said_or_asked():
     assert not refused.value.shared
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_process_that_never_comes_is_told(monkeypatch):
     words = {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0}
     for name, value in words.items():
@@ -153,7 +182,8 @@ def test_a_process_that_never_comes_is_told(monkeypatch):
         pass
 
 
-def test_slurms_words_are_torchruns(monkeypatch):
+@pytest.mark.parametrize("address", [None, "10.0.0.1"])
+def test_slurms_words_are_torchruns(monkeypatch, address):
     said = {
         "SLURM_STEP_NUM_TASKS": "16",
         "SLURM_STEP_NUM_NODES": "4",
@@ -171,6 +201,12 @@ def test_slurms_words_are_torchruns(monkeypatch):
     assert "RANK" not in os.environ  # a script that sbatch runs is one process
     for name, value in said.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WORLD_SIZE", "4")
     from_slurm()
-    assert [os.environ[name] for name in names] == ["6", "16", "2", "4", "1", "gpu07"]
+    assert "RANK" not in os.environ  # a torchrun of its own in each task
+    monkeypatch.delenv("WORLD_SIZE")
+    if address:  # one's own choice
+        monkeypatch.setenv("MASTER_ADDR", address)
+    from_slurm()
+    assert [os.environ[name] for name in names] == ["6", "16", "2", "4", "1", address or "gpu07"]
     assert 10_000 < int(os.environ["MASTER_PORT"]) < 65_536

@@ -10,7 +10,7 @@ from gendiff.progress import Reporter, clock
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0.4, "0 s"), (99.4, "99 s"), (100, "2 min"), (3600, "60 min"), (7500, "2 h 05 min")],
+    [(0.4, "0 s"), (99.4, "99 s"), (100, "2 min"), (5940, "99 min"), (6000, "1 h 40 min")],
 )
 def test_a_duration_is_said_as_people_do(seconds, said):
     assert clock(seconds) == said

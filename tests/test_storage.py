@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import subprocess
 import sys
+from threading import Timer
 
 import pytest
 
@@ -51,6 +53,11 @@ def test_failed_write_leaves_the_old_file_alone(file, monkeypatch, call, number,
         storage.write_text(file, "new")
     assert file.read_text() == "old"
     assert names(file) == ["file.json"]
+
+
+def test_what_no_user_can_mend_is_raised_as_it_is(file):
+    with pytest.raises(OSError, match="too many"), storage.user_errors(file):
+        raise OSError(errno.EMFILE, "too many files")
 
 
 def test_writer_that_dies_half_way_leaves_the_old_file_alone(file):
@@ -120,15 +127,7 @@ def test_read_only_disk(small_disk):
             write(small_disk / "new", "text")
 
 
-@pytest.mark.parametrize(
-    "below",
-    [
-        pytest.param(
-            "file.json/x",
-        ),
-        "file.json/x/y",
-    ],
-)
+@pytest.mark.parametrize("below", ["file.json/x", "file.json/x/y"])
 def test_path_below_a_file(file, below):
     path = file.parent / below
     with pytest.raises(UserError, match="cannot be written"):
@@ -146,6 +145,12 @@ def test_damaged_json_is_named(file, content):
     file.write_bytes(content)
     with pytest.raises(UserError, match=r"file.json: damaged, not valid JSON"):
         storage.read_json(file)
+
+
+def test_what_is_no_number_is_never_written(file):
+    with pytest.raises(ValueError, match="Out of range"):
+        storage.write_json(file, {"loss": float("nan")})
+    assert file.read_text() == "old"
 
 
 def test_missing_json_is_named(file):
@@ -175,5 +180,17 @@ def test_lock_keeps_others_out_until_its_process_is_dead(tmp_path):
         other.communicate()
     with storage.lock(tmp_path):
         pass
+    with storage.lock(tmp_path):
+        pass
+
+
+def test_a_look_at_a_lock_is_no_owner(tmp_path):
+    """Two may look at once, and who wants the folder waits for that instant."""
+    with storage.lock(tmp_path):
+        assert storage.locked(tmp_path)
+    look = (tmp_path / ".lock").open("rb")
+    fcntl.flock(look, fcntl.LOCK_SH)
+    assert not storage.locked(tmp_path)
+    Timer(0.1, look.close).start()
     with storage.lock(tmp_path):
         pass

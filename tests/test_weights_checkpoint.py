@@ -130,6 +130,12 @@ def test_two_generations_are_kept(checkpoints):
     assert checkpoints.load(pytest.fail)["x"][0] == 3
 
 
+def test_a_generation_that_is_gone_is_not_one_of_two(checkpoints):
+    path(checkpoints, 3).unlink()
+    checkpoints.save({"batches_done": 4}, 4)
+    assert [entry["batches_done"] for entry in checkpoints.listed()] == [4, 2]
+
+
 def test_same_step_is_one_generation(checkpoints):
     checkpoints.save({"batches_done": 3, "x": torch.zeros(1)}, 3)
     assert [entry["batches_done"] for entry in checkpoints.listed()] == [3, 2]

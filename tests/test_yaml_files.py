@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 from gendiff.errors import UserError
-from gendiff.yaml_files import read_yaml
+from gendiff.yaml_files import check_public, read_yaml
 
 
 @pytest.mark.parametrize(
@@ -14,8 +16,8 @@ from gendiff.yaml_files import read_yaml
         ("", "empty, or not a mapping"),
         ("# only a comment", "empty, or not a mapping"),
         ("- 1\n- 2", "empty, or not a mapping"),
-        ("a: [", "not valid YAML: .*line 2"),
-        ("a: 1\na: 2", "not valid YAML: .*duplicate key a"),
+        ("b: 1\na: [1, }", "not valid YAML: line 2, column 8: "),
+        ("a: {b: 1, b: 2}", "not valid YAML: line 1, column 11: found duplicate key b"),
         ("a: !!python/object/apply:os.system [touch x]", "not valid YAML: .*python/object"),
         ("a: !!python/name:os.system", "not valid YAML: .*python/name"),
         ("data: {name: '${oc.env:HOME}'}", "data: name: .*interpolations are not allowed"),
@@ -49,3 +51,19 @@ def test_unreadable_file_is_named(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"x.yaml: (cannot be read|not a text file)"):
         read_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("MY_TOKEN", "abcdefgh", True),
+        ("aws_access_key_id", "abcdefgh", True),
+        ("MY_TOKEN", "abcdefg", False),  # too short to be one: a name or a number might hold it
+        ("MY_TOKENS", "abcdefgh", False),
+    ],
+)
+def test_values_of_the_environment_that_are_secret(monkeypatch, name, value, secret):
+    monkeypatch.setenv(name, value)
+    told = pytest.raises(UserError, match=rf"^here: holds the value of \${name}, which")
+    with told if secret else nullcontext():
+        check_public(f"<{value}>", "here")

@@ -145,8 +145,10 @@ def chain_links(name: str, raw: dict[str, Any], init: Any, chain: Any) -> dict[s
     values, carry = chain["values"], chain["carry"]
     if not isinstance(values, list) or not values or len(set(map(str, values))) < len(values):
         raise UserError(f"{where}.values: must be a list of different values.")
-    if not isinstance(carry, dict) or not isinstance(init, dict):
+    if not isinstance(carry, dict):
         raise UserError(f"{where}.carry: must map my role to the role of the link before.")
+    if not isinstance(init, dict):
+        raise UserError(f"stages.{name}.init: must map my role to stage.role.")
     links: dict[str, dict[str, Any]] = {}
     before = None
     for value in values:

@@ -29,6 +29,8 @@ from gendiff.pipeline.shipped import find
         (["sample", "none", "--steps", "two"], "--steps: 'two' is not an integer"),
         (["sample", "none", "--stepz", "4"], "of gendiff sample. Did you mean '--steps'?"),
         (["status", "mixture_diffusion", "--dri=x"], "--dri=x: no such option"),
+        (["status", "mixture_diffusion", "--a.b=x"], "An override is written key=value: "),
+        (["evaluate", "none", "--a.b=x"], "of gendiff evaluate. Allowed: "),
         (["status", "mixture_diffusion", "--dri=x"], "Did you mean '--dir'?"),
         (["evaluate", "none", "--steps", "4,x"], "--steps: 'x' is not an integer"),
         (["evaluate", "none", "--steps", "4,0"], "--steps: 0 is too small; at least 1"),

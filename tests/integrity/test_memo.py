@@ -54,6 +54,7 @@ def test_a_change_that_keeps_size_and_time_is_seen(file, hashed, change):
 
 def test_a_young_file_is_not_known(file, hashed, monkeypatch):
     monkeypatch.setattr(storage, "SETTLED", 2.0)
+    os.utime(file, (0, 0))  # a copy that has kept its time
     storage.known_sha256(file)
     storage.known_sha256(file)
     assert hashed == [file, file]
@@ -79,6 +80,8 @@ def test_a_record_comes_back_without_its_seal(tmp_path):
     first = path.read_bytes()
     storage.write_json(path, json.loads(first))  # sealed once, whoever writes it
     assert path.read_bytes() == first
+    path.write_text(json.dumps(RECORD))  # by another hand
+    assert storage.read_json(path) == RECORD
 
 
 def test_every_flipped_bit_of_a_record_is_found_or_changes_nothing(tmp_path):

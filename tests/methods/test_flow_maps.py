@@ -200,6 +200,7 @@ def test_terms_see_the_x0_of_one_step(case):
     network.register_forward_pre_hook(lambda module, args: asked.append(args))
     method.critic.register_forward_hook(lambda module, args, out: seen.append(out))
     losses = method.loss(rows, "student")
+    assert [bool(cond["second_time"].any()) for _, _, cond in asked[-2:]] == [True, False]
     xt, t, cond = asked[-2]  # the terms have asked once more, both together
     assert 0 < cond["label"].eq(3).sum() < 12
     made = xt - t[:, None] * network(xt, t, {**cond, "second_time": torch.zeros(12)})
@@ -208,8 +209,10 @@ def test_terms_see_the_x0_of_one_step(case):
     torch.testing.assert_close(losses["gan"], game)
     own = plain.loss(rows, "student")["loss"]
     torch.testing.assert_close(losses["loss"], own + 0.2 * apart + 0.3 * game)
-    method.draw = Draws((0, "", 0, "student"), 0, 12, 1)
-    torch.testing.assert_close(method.imagine(rows), made)
+    for x0, same in ((torch.zeros(12, 2), False), (rows["x0"], True)):  # of each batch its own
+        method.draw = Draws((0, "", 0, "student"), 0, 12, 1)
+        assert torch.allclose(method.imagine({**rows, "x0": x0}), made) == same
+    assert len(seen) == 1  # no critic looks while a sample is made
     network.zero_grad()
     losses["gan"].backward()
     assert all(p.grad is not None for p in network.parameters())

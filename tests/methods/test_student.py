@@ -76,9 +76,12 @@ def test_the_game_adds_what_its_weight_says(cls):
 @BOTH
 def test_the_critic_compares_data_and_samples_at_one_noise(cls, noise):
     method = method_of(cls, adversarial_weight=1.0, critic_noise=noise)
-    seen = []
+    seen, graph = [], []
     method.critic.register_forward_hook(lambda module, args, out: seen.append((args, out)))
+    hook = method.student.network.register_forward_hook
+    hook(lambda module, args, out: graph.append(out.requires_grad))
     losses = method.loss(batch(method, "critic"), "critic")
+    assert graph == [False]  # no memory is taken for what is not learned from
     (real, level, _), logits_real = seen[0]
     (fake, same, _), logits_fake = seen[1]
     wanted = F.softplus(-logits_real).mean() + F.softplus(logits_fake).mean()
@@ -211,12 +214,15 @@ def test_the_fake_is_told_what_the_student_is(cls):
 
 @BOTH
 def test_the_critic_hears_the_labels_that_the_student_did(cls):
-    method = method_of(cls, 3, adversarial_weight=1.0, label_dropout=1.0)
-    heard = []
-    method.critic.register_forward_pre_hook(lambda m, args: heard.append(args[2]["label"]))
+    method = method_of(cls, 3, adversarial_weight=1.0, label_dropout=0.5)
+    told, heard = [], []
+    for network, labels in ((method.student.network, told), (method.critic, heard)):
+        network.register_forward_pre_hook(lambda m, args, to=labels: to.append(args[2]["label"]))
     for role in ("student", "critic"):
+        told.clear(), heard.clear()
         method.loss(batch(method, role), role)
-    assert all(label.eq(3).all() for label in heard)
+        assert 0 < told[0].eq(3).sum() < 12
+        assert all(label.equal(told[0]) for label in heard)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from told import CONDITIONS, randomized
 from torch import Tensor, nn
 
 from gendiff import registry
@@ -32,3 +33,10 @@ def small():
         return network(config, shape, out), torch.randn(3, *shape)
 
     return make
+
+
+@pytest.fixture(params=["dit", "uvit"])
+def random(request: Any, small: Any) -> tuple[nn.Module, Tensor]:
+    """A network with all conditions, no layer of it at zero, and images, all in double."""
+    network, x = small(request.param, (2, 4, 6), 2, conditions=CONDITIONS)
+    return randomized(network), x.double()

@@ -53,11 +53,12 @@ def test_a_launcher_repeats_what_a_terminal_told(patient, signals, raised):
 
 
 def test_who_listens_without_hears_of_it():
-    outer = Stop()
+    outer, before = Stop(), signal.getsignal(signal.SIGTERM)
     with outer.listening():
         with pytest.raises(Interrupted), Stop().listening():
             os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)  # repeated while the command leaves: no second error
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,12 @@ def test_chain_is_written_out(files):
     assert init(stages["last"]) == {"student": "halve-2.ema"}
 
 
+def test_a_value_with_a_dot_is_part_of_a_links_name(files):
+    chain = "a: {config: small, chain: {key: optim.lr, values: [0.5], carry: {}}}"
+    stages = load(files, f"stages: {{{chain}, b: {{config: small, init: {{student: a-0.5.ema}}}}}}")
+    assert init(stages.stages["b"]) == {"student": "a-0.5.ema"}
+
+
 @pytest.mark.parametrize(
     ("word", "changed"),
     [
@@ -64,6 +70,13 @@ def test_stage_is_merged_over_its_config(files):
     text = "stages: {a: {config: small, path: {name: linear}, optim: {clip_norm: 0}}}"
     run = load(files, text).stages["a"].run
     assert (run.path.name, run.optim.clip_norm, run.optim.lr) == ("linear", 0, 0.01)
+
+
+def test_a_section_for_all_stages_gives_way_to_their_own(files):
+    """And changes what their configs say."""
+    text = "hardware: {accumulate: 2}\nstages: {a: {config: small}, b: {config: small, %s}}"
+    stages = load(files, text % "hardware: {accumulate: 4}").stages
+    assert [stage.run.hardware.accumulate for stage in stages.values()] == [2, 4]
 
 
 def test_config_alone_is_a_pipeline_of_one(files):
@@ -134,13 +147,41 @@ def test_evaluators_become_stages_before_all(files):
     assert stages["digits_classifier"].init == {}
 
 
+def test_an_evaluator_has_the_data_and_machines_of_whom_it_measures(files):
+    """But its own batches, in one part on whole networks."""
+    more = "data: {split: 1, batch_size: 32}, logging: {every_steps: 7}"
+    machines = "hardware: {accelerator: cpu, accumulate: 2, devices: 2, strategy: fsdp}"
+    text = f"stages: {{t: {{config: digits_diffusion, {more}, {machines}}}}}"
+    run = load(files, text).stages["digits_classifier"].run
+    assert (run.data.split, run.data.batch_size, run.logging.every_steps) == (1, 128, 7)
+    asked = run.hardware
+    found = asked.accelerator, asked.devices, asked.accumulate, asked.strategy
+    assert found == ("cpu", 2, 1, "ddp")
+
+
+def test_an_evaluator_of_ones_own_stays_as_it_is(files):
+    own = "digits_classifier: {config: digits_classifier, seed: 5}"
+    stages = load(files, f"stages: {{t: {{config: digits_diffusion}}, {own}}}").stages
+    assert list(stages) == ["digits_classifier", "t"]
+    assert stages["digits_classifier"].run.seed == 5
+
+
 BAD = [
     ("a: {config: small, init: {student: b.ema}}", "a: init.student: no stage 'b'"),
     ("abc: {config: small}, b: {config: small, init: {student: abd.ema}}", "Did you mean 'abc'"),
+    (
+        "abc: {config: small, chain: {key: seed, values: [1], carry: {}}},"
+        " b: {config: small, init: {student: abd.ema}}",
+        "Did you mean 'abc'",
+    ),
     ("a: {config: small}, b: {config: small, init: {student: a.nope}}", "a has no role 'nope'"),
     ("a: {config: small, init: {studen: b.ema}}", "a: init.studen: .* Did you mean 'student'"),
     ("a: {config: small, init: {student: ema}}", "must be stage.role"),
+    ("a: {config: small, init: {student: .ema}}", "'.ema' must be stage.role"),
+    ("a: {config: small, init: {student: b.}}", "'b.' must be stage.role"),
     ("a: {config: small, init: {student: {of: a.ema}}}", "takes the keys from"),
+    ("a: {config: small, init: {student: {from: a.ema, nwe: []}}}", "takes the keys from"),
+    ("a: {config: small, init: {student: {from: a.ema, new: x}}}", "takes the keys from"),
     ("a: {config: small, init: {student: no/where.ema}}", "no/where: not a finished stage"),
     ("a: {config: small, init: 3}", "a: init: must map"),
     ("a: {config: small, init: {student: a.ema}}", "cycle: a -> a"),
@@ -149,6 +190,7 @@ BAD = [
         "cycle: (a -> b -> a|b -> a -> b)",
     ),
     ("a: {config: small_progressive}", "a: init.teacher: missing"),
+    ("a: {config: mixture_reflow}", "a: init.pairs: missing"),
     ("a: {config: smal}", "smal: no such config"),
     ("a: {config: small_progresive}", "Did you mean"),
     ("a: {}", "stages.a: needs a config. Keys"),
@@ -156,6 +198,10 @@ BAD = [
     ("../a: {config: small}", "a stage's name is made of"),
     ("a: {config: small, optm: {lr: 1}}", "a: optm: unknown key. Did you mean 'optim'"),
     ("a: {config: small, evaluation: {extractor: small}}", "small is no evaluator"),
+    (
+        "a: {config: digits_diffusion}, b: {config: digits_diffusion, data: {split: 1}}",
+        "b: evaluation.extractor: digits_classifier is trained on other data than b",
+    ),
     (
         "a: {config: small}, b: {config: small, method: {prediction: x0}, init: {student: a.ema}}",
         "b: init.student: a predicts v, but method.prediction is x0",
@@ -175,6 +221,17 @@ BAD = [
     ("a: {config: small, chain: {key: optim.lr, values: [], carry: {}}}", "chain.values"),
     ("a: {config: small, chain: {key: seed, values: [1, 1], carry: {}}}", "different values"),
     ("a: {config: small, chain: {key: optim.lr, values: [x/y], carry: {}}}", "part of a stage's"),
+    ("a: {config: small, chain: {key: seed, values: [1], carry: [ema]}}", "chain.carry: must map"),
+    (
+        "a: {config: small, init: [b], chain: {key: seed, values: [1], carry: {}}}",
+        "stages.a.init: must map my role",
+    ),
+    ("a: {config: small, chain: {key: '[', values: [1], carry: {}}}", r"chain.key: '\[' is no key"),
+    (
+        "a-b: {config: small, chain: {key: seed, values: [1], carry: {}}},"
+        " a: {config: small, chain: {key: logging.project, values: [b-1], carry: {}}}",
+        "stages.a: its link 'a-b-1' is the name of another stage",
+    ),
     (
         "a: {config: small, chain: {key: seed, values: [1], carry: {}}}, a-1: {config: small}",
         "'a-1' is the name of another stage",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import yaml
+from trials import RATES
 
 from gendiff.cli import main
 
@@ -58,3 +60,21 @@ def trial(two, tmp_path, monkeypatch, capsys):
         return code, out, err
 
     return run
+
+
+@pytest.fixture
+def write(tmp_path, two):
+    """``write(**keys)`` -> path of a sweep over the student's rate, changed by the keys."""
+
+    def sweep(**keys):
+        whole = {
+            "method": "grid",
+            "metric": {"name": "student/frechet_distance"},
+            "program": "gendiff",
+            "command": ["python", "-m", "gendiff", "run", two, "${args_no_hyphens}"],
+            "parameters": {"stages.student.optim.lr": {"values": RATES}},
+        }
+        (tmp_path / "rate.yaml").write_text(yaml.safe_dump({**whole, **keys}, sort_keys=False))
+        return tmp_path / "rate.yaml"
+
+    return sweep

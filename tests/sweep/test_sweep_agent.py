@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -15,7 +13,6 @@ import yaml
 from agentserver import AgentServer
 
 import gendiff
-from gendiff.following import follow
 from gendiff.sweep.file import read_sweep
 
 TRIALS = {"good": (0.01, 20), "bad": (0.02, 400)}
@@ -159,53 +156,3 @@ def test_of_two_ranks_the_first_alone_speaks(seen):
     assert said["stdout 0"].count("student: resumes") == 1
     writers = runs["bad"].config["_wandb"]["value"]["e"]
     assert len(writers) == 1  # of the processes that were there last
-
-
-@pytest.mark.parametrize(
-    ("word", "rank", "wanted"),
-    [
-        ("GENDIFF_FOLLOW", "0", b"T"),
-        ("WANDB_SWEEP_PARAM_PATH", "0", b"T"),
-        ("GENDIFF_FOLLOW", "1", b""),  # the first rank's affair: torchrun is told once
-        ("OTHER", "0", b""),  # a user's torchrun outlives its shell
-    ],
-)
-def test_torchrun_is_stopped_when_the_sweep_is_killed(monkeypatch, word, rank, wanted):
-    """sweep -> torchrun -> rank, of which the first is killed."""
-    for name in ("GENDIFF_FOLLOW", "WANDB_SWEEP_PARAM_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {"TORCHELASTIC_RUN_ID": "r", "LOCAL_RANK": rank, word: "1"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("gendiff.following.SECONDS", 0.05)
-    heard, tell = os.pipe()
-
-    def first():
-        follow()
-        os.write(tell, b"there\n")
-        threading.Event().wait(1.5)
-
-    def torchrun():
-        signal.signal(signal.SIGTERM, lambda *_: os.write(tell, b"T"))
-        os.waitpid(fork(first), 0)
-
-    def sweep():
-        os.waitpid(fork(torchrun), 0)
-
-    pid = fork(sweep)
-    os.close(tell)
-    with os.fdopen(heard, "rb") as file:
-        file.readline()
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        assert file.read() == wanted
-
-
-def fork(call):
-    """The id of a process that does this and no more."""
-    pid = os.fork()
-    if not pid:
-        try:
-            call()
-        finally:
-            os._exit(0)
-    return pid

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
-from importlib.machinery import ModuleSpec
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import yaml
+from trials import RATES, Trials
 
 from gendiff.cli import main
 from gendiff.errors import Interrupted, UserError
 from gendiff.progress import Reporter
-from gendiff.storage import read_json, write_json
+from gendiff.storage import read_json
 from gendiff.sweep import local
 from gendiff.sweep.file import read_sweep
 from gendiff.sweep.hyperband import Hyperband
@@ -24,68 +20,10 @@ from gendiff.sweep.local import run_local, start
 from gendiff.sweep.picture import Scale
 from gendiff.sweep.report import rows_of, write_report
 
-RATES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
-
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch):
     monkeypatch.setattr(local, "POLL", 0.01)
-
-
-@pytest.fixture
-def write(tmp_path, two):
-    """``write(**keys)`` -> path of a sweep over the student's rate, changed by the keys."""
-
-    def sweep(**keys):
-        whole = {
-            "method": "grid",
-            "metric": {"name": "student/frechet_distance"},
-            "program": "gendiff",
-            "command": ["python", "-m", "gendiff", "run", two, "${args_no_hyphens}"],
-            "parameters": {"stages.student.optim.lr": {"values": RATES}},
-        }
-        (tmp_path / "rate.yaml").write_text(yaml.safe_dump({**whole, **keys}, sort_keys=False))
-        return tmp_path / "rate.yaml"
-
-    return sweep
-
-
-class Trials:
-    """A stand-in for the processes of trials: what each does is told beforehand.
-
-    ``does`` maps a trial's number, from 0, to an exit code, or to losses that it logs before it
-    waits to be stopped; others end with the rate as their figure.
-    """
-
-    def __init__(self, folder, does=()):
-        self.folder, self.does, self.begun = folder, dict(does), []
-
-    def __call__(self, words, env):
-        name, rate = env["WANDB_RUN_ID"], float(words[-1].partition("=")[2])
-        assert env["WANDB_SWEEP_ID"] == "rate"
-        self.begun.append((name, words))
-        what = self.does.get(RATES.index(rate), 0)
-        self.code = None if isinstance(what, list) else what
-        if isinstance(what, list):
-            (self.folder / name / "student").mkdir(parents=True)
-            rows = "".join(f"{n + 1},{loss}\n" for n, loss in enumerate(what))
-            (self.folder / name / "student" / "metrics.csv").write_text(f"step,loss\n{rows}")
-        if what == 0:
-            figures = {"student/frechet_distance": rate, "student/loss": 1 - rate}
-            write_json(self.folder / name / "trial.json", {"figures": figures})
-        return self
-
-    def poll(self):
-        if isinstance(self.code, BaseException):
-            error, self.code = self.code, 75
-            raise error
-        return self.code
-
-    def wait(self, timeout=None):
-        return self.code
-
-    def terminate(self):
-        self.code = 75
 
 
 @pytest.fixture
@@ -270,60 +208,3 @@ def test_real_trials_one_killed_go_on_under_its_id(write, tmp_path, two):
     after = {p: p.stat().st_mtime_ns for p in folder.glob("shared/teacher-*/*") if p.is_file()}
     assert after == before
     assert len([*folder.glob("shared/teacher-*")]) == 1
-
-
-class Server:
-    """A stand-in for the wandb module, as far as sweeps go."""
-
-    __spec__ = ModuleSpec("wandb", None)
-
-    def __init__(self):
-        self.created, self.agents = [], []
-
-    def sweep(self, config, entity=None, project=None):
-        self.created.append((config, entity, project))
-        return "abc123"
-
-    def agent(self, address, count=None):
-        self.agents.append((address, count))
-
-
-@pytest.fixture
-def wandb(monkeypatch, tmp_path):
-    """The stand-in, and a key."""
-    monkeypatch.setitem(sys.modules, "wandb", Server())
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.chdir(tmp_path)
-    return sys.modules["wandb"]
-
-
-def test_on_a_server_the_sweep_is_created_once(write, wandb, two, tmp_path, capsys):
-    words = ["python", "-m", "gendiff", "run", two, "logging.wandb=online", "${args_no_hyphens}"]
-    path = write(command=words, entity="us", project="maps")
-    assert main(["sweep", str(path), "--count", "3"]) == 0
-    folder = str(Path("runs") / "two-rate")
-    ((config, *where),) = wandb.created
-    assert where == ["us", "maps"]
-    assert config["command"] == [*words[:-1], "--dir", folder, words[-1]]
-    assert {k: v for k, v in config.items() if k != "command"} == {
-        key: value for key, value in yaml.safe_load(path.read_text()).items() if key != "command"
-    }
-    assert "wandb agent us/maps/abc123\n" in capsys.readouterr().out
-    assert main(["sweep", str(path)]) == 0
-    assert len(wandb.created) == 1
-    assert wandb.agents == [("us/maps/abc123", 3), ("us/maps/abc123", None)]
-
-
-def test_without_a_key_or_with_local_no_server_is_asked(write, wandb, two, monkeypatch):
-    words = ["gendiff", "run", two, "logging.wandb=online", "${args_no_hyphens}"]
-    ran, done = [], SimpleNamespace(succeeded=True)
-    monkeypatch.setattr(local, "run_local", lambda *args: ran.append(args) or done)
-    monkeypatch.setattr("gendiff.sweep.report.write_report", lambda *args: None)
-    path = str(write(command=words))
-    assert main(["sweep", path, "--local"]) == 0
-    monkeypatch.delenv("WANDB_API_KEY")
-    monkeypatch.setattr(Path, "home", lambda: Path("/nowhere"))
-    assert main(["sweep", path]) == 0
-    assert len(ran) == 2
-    assert ran[0][1:4] == (Path("runs/two-rate"), "rate", None)
-    assert not wandb.created
