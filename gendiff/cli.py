@@ -12,8 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gendiff.errors import Interrupted, Lost, UserError, did_you_mean, printable
+from gendiff.errors import REFUSED, Interrupted, Lost, UserError, did_you_mean, printable
 from gendiff.signals import Stop
+from gendiff.streams import take_streams, why_lost
 
 COMMANDS = (
     *("run", "status", "sample", "evaluate", "report", "lineage"),
@@ -83,9 +84,11 @@ def main(words: Sequence[str] | None = None) -> int:
     except Lost as error:
         tell(str(error))
         return 1
-    except BrokenPipeError:  # the reader, e.g. head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    except OSError as error:  # of a path: a name too long, a folder of someone else's
+        if error.errno not in REFUSED or error.filename is None:
+            raise
+        tell(f"{error.filename}: {error.strerror}.")
+        return 2
 
 
 def tell(text: str, all_know: bool = False) -> None:
@@ -96,9 +99,12 @@ def tell(text: str, all_know: bool = False) -> None:
 
 def entry() -> None:
     """The ``gendiff`` command; a signal during long imports ends it as it would later."""
-    code = 75
+    out, code = take_streams(), 75
     with Stop().listening(), suppress(Interrupted):  # raised anew by one who cannot wait
         code = main()
+    if (why := why_lost(out)) and not code:
+        tell(f"standard output: {why}; not all that was said is there.")
+        code = 2
     sys.exit(code)
 
 

@@ -3,7 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+REFUSED = (
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EBUSY,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.EFBIG,
+    errno.EIO,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)
+"""What the operating system says where the path, or who asks, is at fault."""
 
 
 class UserError(Exception):

@@ -16,21 +16,8 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from gendiff.errors import UserError
+from gendiff.errors import REFUSED, UserError
 
-REFUSED = (
-    errno.ENOENT,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.EFBIG,
-    errno.EIO,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-)
 SEAL = "seal"
 """Key of a JSON mapping's digest of all the rest of it."""
 SETTLED = 2.0
