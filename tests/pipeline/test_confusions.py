@@ -1,0 +1,64 @@
+"""What looks like a run, a stage or a figure of this config, and is not: never taken for one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gendiff.cli import main
+from gendiff.storage import sha256
+
+
+@pytest.fixture
+def alone(files, tmp_path):
+    """``alone(*words)``: runs the config alone, evaluated -> its figures."""
+    asked = ["evaluation.steps=[1]", "evaluation.draws=2", "--dir", str(tmp_path)]
+
+    def call(*words):
+        assert main(["run", str(files / "small.yaml"), *asked, *words]) == 0
+        return json.loads((tmp_path / "small/evaluation.json").read_text())
+
+    return call
+
+
+def test_accepted_figures_are_of_the_present_config(alone):
+    """The same weights draw other samples along another path; another rate changes none of them."""
+    old = alone()
+    assert alone("optim.lr=0.5", "--accept", "small") == old
+    (new,) = alone("optim.lr=0.5", "path.name=vp", "--accept", "small")
+    assert new["weights"] == old[0]["weights"]
+    assert new["frechet_distance"] != old[0]["frechet_distance"]
+
+
+def test_a_copy_of_another_stage_is_not_taken(pair, done, capsys):
+    """Its random numbers were others, though its config and so its fingerprint are the same."""
+    twins = Path(pair).with_name("twins.yaml")
+    twins.write_text("stages: {teacher: {config: small}, twin: {config: small}}")
+    words = ["run", str(twins), "--dir", str(done)]
+    shutil.copytree(done / "teacher", done / "twin")
+    assert main(words) == 2
+    assert "twin/stage.json is of stage 'teacher'" in capsys.readouterr().err
+    assert main([*words, "--rerun", "twin"]) == 0
+    first, second = (
+        sha256(done / name / "weights/ema.safetensors") for name in ("teacher", "twin")
+    )
+    assert first != second
+
+
+def test_a_stages_folder_is_no_runs(gendiff, done, snapshot):
+    before = snapshot(done)
+    for command in ("run", "status"):
+        code, _, err = gendiff(command, done / "teacher")
+        assert code == 2
+        assert "teacher is a stage's folder" in err
+    assert snapshot(done) == before
+
+
+def test_what_only_would_not_train_is_not_moved_aside(gendiff, done, snapshot):
+    before = snapshot(done)
+    code, _, err = gendiff("run", done, "--only", "child", "--rerun", "teacher")
+    assert (code, err) == (2, "gendiff: --rerun: teacher: --only child trains no other stage.\n")
+    assert snapshot(done) == before
