@@ -153,6 +153,19 @@ def test_a_process_that_never_comes_is_told(monkeypatch):
         pass
 
 
+@pytest.mark.parametrize("word", ["WORLD_SIZE", "RANK", "MASTER_PORT", "MASTER_ADDR"])
+def test_half_of_torchruns_words(word, monkeypatch):
+    """As a job's environment may have them for something else."""
+    words = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    words = words | {word: "x"} if word == "WORLD_SIZE" else {**words, word: None}
+    for name, value in words.items():
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(
+            name, value
+        )
+    with pytest.raises(UserError, match=f"but {word} is (missing|x); "), joined():
+        pass
+
+
 def test_slurms_words_are_torchruns(monkeypatch):
     said = {
         "SLURM_STEP_NUM_TASKS": "16",
