@@ -183,7 +183,7 @@ class Busy(UserError):
 
 def lock_of(folder: Path) -> Path:
     """The folder whose lock guards a stage's folder, by whatever link that is reached."""
-    real = folder.resolve()
+    real = Path(os.path.realpath(folder))  # of a loop of links too
     return real.parent / ".locks" / real.name
 
 

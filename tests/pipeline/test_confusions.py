@@ -57,6 +57,19 @@ def test_a_stages_folder_is_no_runs(gendiff, done, snapshot):
     assert snapshot(done) == before
 
 
+@pytest.mark.parametrize("name", ["far", "teacher"])
+def test_a_stage_that_its_owner_has_moved_and_linked(gendiff, done, weights, tmp_path, name):
+    """To another disk, say: it is none that trials share. A link to itself is told."""
+    far = (tmp_path if name == "far" else done) / name
+    shutil.move(done / "teacher", tmp_path / "far")
+    (done / "teacher").symlink_to(far)
+    for words in ([], ["--rerun", "teacher"]):
+        code, _, err = gendiff("run", done, *words)
+        assert (code, "cannot be written" in err) == ((0, False) if name == "far" else (2, True))
+    if name == "far":
+        assert weights(far) == weights(tmp_path / "far.old-1")
+
+
 def test_what_only_would_not_train_is_not_moved_aside(gendiff, done, snapshot):
     before = snapshot(done)
     code, _, err = gendiff("run", done, "--only", "child", "--rerun", "teacher")
