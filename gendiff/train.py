@@ -22,7 +22,7 @@ from gendiff.build import build_method, check_done, check_file, features_of, loa
 from gendiff.checkpoint import Checkpoints
 from gendiff.config import to_yaml
 from gendiff.data.base import DataModule
-from gendiff.errors import UserError
+from gendiff.errors import Lost, UserError
 from gendiff.evaluation.guard import Guard
 from gendiff.keeper import Keeper, seconds_of
 from gendiff.methods.base import Method
@@ -75,6 +75,7 @@ def train_stage(job: Job, reporter: Reporter, stop: Stop, title: str, ranks: Ran
     Raises:
         Interrupted: a signal asked to stop; a checkpoint holds everything.
         UserError: the loss is not finite, a file is damaged, the disk is full.
+        Lost: a worker that reads the data was killed.
     """
     rows = partial(batches_from, job.run.method_class, job)
     begun = ranks.decide(lambda: (job.folder / "stage.json").is_file())
@@ -245,6 +246,10 @@ def fit(
         connector.register_signal_handlers = lambda: None
         try:
             trainer.fit(method, DataModule(dataset, run.data.batch_size, run.hardware.workers))
+        except RuntimeError as error:  # raised wherever this process is when its worker dies
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise Lost(f"{job.name}: {one_line(error).rstrip('.')}; run again to go on.") from None
         finally:
             stop.patient = False
             for tracker in trackers:
