@@ -69,6 +69,7 @@ def parse(words: Sequence[str] | None) -> Any:
 def main(words: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 2 the user's mistake, 75 stopped, run again."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # we say ourselves who is gone
+    args = None
     try:
         args = parse(words)
         args.words = sys.argv[1:] if words is None else words
@@ -79,7 +80,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except (Interrupted, KeyboardInterrupt) as error:
         why = str(error) or "SIGINT"
         all_know = why == "SIGINT" or getattr(error, "shared", False)  # a terminal tells every rank
-        tell(f"{why}; run again to go on.", all_know)
+        again = "run again without --rerun" if getattr(args, "rerun", None) else "run again"
+        tell(f"{why}; {again} to go on.", all_know)
         return 75
     except Lost as error:
         tell(str(error))
