@@ -59,6 +59,12 @@ def check_count(key: str, count: int, least: int, most: int) -> None:
         raise ValueError(f"{key}: {count} must be at most {most}")
 
 
+def other_rows(where: str, was: int, now: int) -> UserError:
+    """Data have changed: what is held out and the order of rows are functions of their number."""
+    way = "put them back, or choose another --dir"
+    return UserError(f"{where}: {was} rows to train on before, but {now} now; {way}.")
+
+
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """``' Did you mean 'x'?'`` for a near miss, else the list of what is allowed."""
     allowed = sorted(map(str, allowed))

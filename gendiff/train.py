@@ -22,7 +22,7 @@ from gendiff.build import build_method, check_done, check_file, features_of, loa
 from gendiff.checkpoint import Checkpoints
 from gendiff.config import to_yaml
 from gendiff.data.base import DataModule
-from gendiff.errors import Lost, UserError
+from gendiff.errors import Lost, UserError, other_rows
 from gendiff.evaluation.guard import Guard
 from gendiff.keeper import Keeper, seconds_of
 from gendiff.methods.base import Method
@@ -207,6 +207,8 @@ def fit(
     if method.batches_done == method.max_steps:
         return seconds_of(state) if state else None
     dataset = batches_from(method, job)
+    if state and state.get("rows", len(dataset)) != len(dataset):
+        raise other_rows(f"{job.name}: data", state["rows"], len(dataset))
     device, say = device_of(run, ranks.local), reporter.say
     trackers: list[Tracker] = []
     hush()

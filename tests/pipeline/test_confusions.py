@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from torch.utils.data import Subset
 
 from gendiff.cli import main
+from gendiff.data.toy.sets import Mixture
 from gendiff.storage import sha256
 
 
@@ -74,4 +76,23 @@ def test_what_only_would_not_train_is_not_moved_aside(gendiff, done, snapshot):
     before = snapshot(done)
     code, _, err = gendiff("run", done, "--only", "child", "--rerun", "teacher")
     assert (code, err) == (2, "gendiff: --rerun: teacher: --only child trains no other stage.\n")
+    assert snapshot(done) == before
+
+
+def test_other_data_than_before(gendiff, half, done, snapshot, monkeypatch):
+    """As where files were added to a folder: what is held out would have been trained on."""
+    asked = ["stages.teacher.evaluation.draws=2", "stages.teacher.evaluation.steps=[1]"]
+    assert gendiff("run", done, *asked)[0] == 0
+    before, whole = snapshot(done), Mixture.__init__
+
+    def fewer(self, *args):
+        whole(self, *args)
+        self.train = Subset(self.train, range(150))
+
+    monkeypatch.setattr(Mixture, "__init__", fewer)
+    told = "200 rows to train on before, but 150 now; "
+    code, _, err = gendiff("run", half)
+    assert (code, f"teacher: data: {told}" in err) == (2, True)
+    code, _, err = gendiff("run", done, asked[0], "stages.teacher.evaluation.steps=[2]")
+    assert (code, told in err) == (2, True)
     assert snapshot(done) == before
