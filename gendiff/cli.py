@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -87,9 +88,10 @@ def main(words: Sequence[str] | None = None) -> int:
         tell(str(error))
         return 1
     except OSError as error:  # of a path: a name too long, a folder of someone else's
-        if error.errno not in REFUSED or error.filename is None:
+        path = error.filename or ("the working folder" if error.errno == errno.ENOENT else None)
+        if error.errno not in REFUSED or path is None:
             raise
-        tell(f"{error.filename}: {error.strerror}.")
+        tell(f"{path}: {error.strerror}.")
         return 2
 
 

@@ -97,6 +97,13 @@ def test_a_config_whose_stage_would_not_be_seen(refuse, tmp_path, name):
     assert "cannot be the name of a stage" in refuse("status", tmp_path / name)
 
 
+def test_a_working_folder_that_is_gone(refuse, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    assert "the working folder: No such file" in refuse("status", "mixture_diffusion")
+    tmp_path.mkdir()
+
+
 def test_run_folder_for_a_stage_folder(refuse, model):
     message = refuse("sample", model.parent)
     assert "Finished stages in it: mixture_diffusion" in message
