@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -12,8 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gendiff.errors import Interrupted, Lost, UserError, did_you_mean, printable
+from gendiff.errors import REFUSED, Interrupted, Lost, UserError, did_you_mean, printable
 from gendiff.signals import Stop
+from gendiff.streams import take_streams, why_lost
 
 COMMANDS = (
     *("run", "status", "sample", "evaluate", "report", "lineage"),
@@ -68,6 +70,7 @@ def parse(words: Sequence[str] | None) -> Any:
 def main(words: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 2 the user's mistake, 75 stopped, run again."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # we say ourselves who is gone
+    args = None
     try:
         args = parse(words)
         args.words = sys.argv[1:] if words is None else words
@@ -78,14 +81,18 @@ def main(words: Sequence[str] | None = None) -> int:
     except (Interrupted, KeyboardInterrupt) as error:
         why = str(error) or "SIGINT"
         all_know = why == "SIGINT" or getattr(error, "shared", False)  # a terminal tells every rank
-        tell(f"{why}; run again to go on.", all_know)
+        again = "run again without --rerun" if getattr(args, "rerun", None) else "run again"
+        tell(f"{why}; {again} to go on.", all_know)
         return 75
     except Lost as error:
         tell(str(error))
         return 1
-    except BrokenPipeError:  # the reader, e.g. head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    except OSError as error:  # of a path: a name too long, a folder of someone else's
+        path = error.filename or ("the working folder" if error.errno == errno.ENOENT else None)
+        if error.errno not in REFUSED or path is None:
+            raise
+        tell(f"{path}: {error.strerror}.")
+        return 2
 
 
 def tell(text: str, all_know: bool = False) -> None:
@@ -96,9 +103,12 @@ def tell(text: str, all_know: bool = False) -> None:
 
 def entry() -> None:
     """The ``gendiff`` command; a signal during long imports ends it as it would later."""
-    code = 75
+    out, code = take_streams(), 75
     with Stop().listening(), suppress(Interrupted):  # raised anew by one who cannot wait
         code = main()
+    if (why := why_lost(out)) and not code:
+        tell(f"standard output: {why}; not all that was said is there.")
+        code = 2
     sys.exit(code)
 
 

@@ -3,7 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+REFUSED = (
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EBUSY,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.EFBIG,
+    errno.EIO,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)
+"""What the operating system says where the path, or who asks, is at fault."""
 
 
 class UserError(Exception):
@@ -40,6 +57,12 @@ def check_count(key: str, count: int, least: int, most: int) -> None:
         raise ValueError(f"{key}: {count} must be at least {least}")
     if count > most:
         raise ValueError(f"{key}: {count} must be at most {most}")
+
+
+def other_rows(where: str, was: int, now: int) -> UserError:
+    """Data have changed: what is held out and the order of rows are functions of their number."""
+    way = "put them back, or choose another --dir"
+    return UserError(f"{where}: {was} rows to train on before, but {now} now; {way}.")
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:

@@ -75,7 +75,9 @@ class Keeper(Callback):
             optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
             state = {"state": pl_module.state_dict(), "optimizers": optimizers}
             state = gathered(state, keep=self.ranks.first)
-            state = {"batches_done": done, "seconds": self.seconds(), **state}
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by fit
+            state = {"batches_done": done, "rows": len(data.dataset), **state}
+            state["seconds"] = self.seconds()
             self.ranks.decide(lambda: self.checkpoints.save(state, done))
             self.saved = time.monotonic()
         if asked and not last:

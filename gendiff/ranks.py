@@ -216,6 +216,22 @@ def from_slurm() -> None:
         said.setdefault(word, str(value))
 
 
+def place() -> tuple[int, int]:
+    """How many processes there are, and which of them this one is, in torchrun's words.
+
+    Raises:
+        UserError: one of them is missing, or no number.
+    """
+    said = os.environ
+    world = said.get("WORLD_SIZE", "1")
+    for word in ("WORLD_SIZE", "RANK", "MASTER_PORT", "MASTER_ADDR") if world != "1" else ():
+        found = said.get(word, "missing")
+        if not (found.isdecimal() or (word == "MASTER_ADDR" and word in said)):
+            why = "torchrun and srun set all of them"
+            raise UserError(f"WORLD_SIZE is {world}, but {word} is {found}; {why}.")
+    return (int(world), int(said["RANK"])) if world != "1" else (1, 0)
+
+
 @contextmanager
 def joined(minutes: float = 12 * 60) -> Iterator[Ranks]:
     """The ranks that torchrun or ``srun`` started, joined for as long as the block runs.
@@ -225,9 +241,10 @@ def joined(minutes: float = 12 * 60) -> Iterator[Ranks]:
 
     Raises:
         Lost: another rank is missing or has gone.
+        UserError: the environment has some of torchrun's words, not all.
     """
     from_slurm()
-    world, rank = (int(os.environ.get(word, n)) for word, n in {"WORLD_SIZE": 1, "RANK": 0}.items())
+    world, rank = place()
     if world == 1:
         yield Ranks()
         return

@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,21 +15,8 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from gendiff.errors import UserError
+from gendiff.errors import REFUSED, UserError
 
-REFUSED = (
-    errno.ENOENT,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.EFBIG,
-    errno.EIO,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-)
 SEAL = "seal"
 """Key of a JSON mapping's digest of all the rest of it."""
 SETTLED = 2.0
@@ -73,17 +59,17 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], Any]) -> str:
     """
     make_folder(path.parent)
     with user_errors(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        name = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask
         try:
             with os.fdopen(handle, "wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
-            digest = sha256(Path(name))
-            os.chmod(name, 0o644)
+            digest = sha256(name)
             os.replace(name, path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            name.unlink(missing_ok=True)
             raise
         fsync_folder(path.parent)
     return digest
@@ -196,7 +182,7 @@ class Busy(UserError):
 
 def lock_of(folder: Path) -> Path:
     """The folder whose lock guards a stage's folder, by whatever link that is reached."""
-    real = folder.resolve()
+    real = Path(os.path.realpath(folder))  # of a loop of links too
     return real.parent / ".locks" / real.name
 
 

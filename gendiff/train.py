@@ -29,7 +29,7 @@ from gendiff.build import (
 from gendiff.checkpoint import Checkpoints
 from gendiff.config import to_yaml
 from gendiff.data.base import DataModule
-from gendiff.errors import UserError
+from gendiff.errors import Lost, UserError, other_rows
 from gendiff.evaluation.guard import Guard
 from gendiff.keeper import Keeper, seconds_of
 from gendiff.methods.base import Method
@@ -82,6 +82,7 @@ def train_stage(job: Job, reporter: Reporter, stop: Stop, title: str, ranks: Ran
     Raises:
         Interrupted: a signal asked to stop; a checkpoint holds everything.
         UserError: the loss is not finite, a file is damaged, the disk is full.
+        Lost: a worker that reads the data was killed.
     """
     rows = partial(batches_from, job.run.method_class, job)
     begun = ranks.decide(lambda: (job.folder / "stage.json").is_file())
@@ -196,6 +197,8 @@ def fit(
     if method.batches_done == method.max_steps:
         return seconds_of(state) if state else None
     dataset = batches_from(method, job)
+    if state and state.get("rows", len(dataset)) != len(dataset):
+        raise other_rows(f"{job.name}: data", state["rows"], len(dataset))
     device, say = device_of(run, ranks.local), reporter.say
     trackers: list[Tracker] = []
     hush()
@@ -235,6 +238,10 @@ def fit(
         connector.register_signal_handlers = lambda: None
         try:
             trainer.fit(method, DataModule(dataset, run.data.batch_size, run.hardware.workers))
+        except RuntimeError as error:  # raised wherever this process is when its worker dies
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise Lost(f"{job.name}: {one_line(error).rstrip('.')}; run again to go on.") from None
         finally:
             stop.patient = False
             for tracker in trackers:

@@ -182,6 +182,18 @@ def test_a_process_that_never_comes_is_told(monkeypatch):
         pass
 
 
+@pytest.mark.parametrize("word", ["WORLD_SIZE", "RANK", "MASTER_PORT", "MASTER_ADDR"])
+def test_half_of_torchruns_words(word, monkeypatch):
+    """As a job's environment may have them for something else."""
+    words = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in words.items():
+        monkeypatch.setenv(name, "x" if name == word == "WORLD_SIZE" else value)
+    if word != "WORLD_SIZE":  # without it a process is alone
+        monkeypatch.delenv(word)
+    with pytest.raises(UserError, match=f"but {word} is (missing|x); "), joined():
+        pass
+
+
 @pytest.mark.parametrize("address", [None, "10.0.0.1"])
 def test_slurms_words_are_torchruns(monkeypatch, address):
     said = {

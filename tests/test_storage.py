@@ -35,7 +35,7 @@ def test_write_returns_the_digest_of_what_is_there(file):
     assert names(file) == ["file.json"]
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize(
     ("number", "message"),
     [
@@ -194,3 +194,13 @@ def test_a_look_at_a_lock_is_no_owner(tmp_path):
     Timer(0.1, look.close).start()
     with storage.lock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_files_are_for_those_whom_the_umask_lets(tmp_path, mask):
+    old = os.umask(mask)
+    try:
+        storage.write_text(tmp_path / "x", "mine")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o666 & ~mask

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from gendiff import registry
 from gendiff.build import check_done, load_evaluator
 from gendiff.data.base import collate
-from gendiff.errors import UserError
+from gendiff.errors import UserError, other_rows
 from gendiff.evaluation.intervals import GROUPS, in_all, over_draws
 from gendiff.evaluation.sight import Batches, Sight, look, measure
 from gendiff.extractors import find_weights, make_extractor
@@ -55,7 +55,8 @@ class Reference:
         known: what metrics may know beforehand.
 
     Raises:
-        UserError: fewer rows are held out than are to be compared, or the extractor is missing.
+        UserError: fewer rows are held out than are to be compared, or the extractor is missing; or
+            the data have other rows now than when it was made.
     """
 
     def __init__(
@@ -81,6 +82,9 @@ class Reference:
         self.folder = run_folder / f"reference-{self.digest}"
         halves = self._kept() or self._look()
         self.held_out, self.train = halves["held_out"], halves["train"]
+        rows = len(self.train.labels), len(self.dataset.train)
+        if rows[0] != rows[1]:
+            raise other_rows(str(self.folder), *rows)
         features, logits = self.held_out.features, self.held_out.logits
         mixture = getattr(self.dataset, "mixture", None)
         self.known = Known(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -116,6 +117,8 @@ def schedule(
         code = process.wait()
         if not code:
             order.done(name)
+        if code < 0:  # it could not say so itself
+            say(f"{name} | was killed by {signal.Signals(-code).name}; run again to go on.")
         return code
 
     try:

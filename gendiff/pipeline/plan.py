@@ -50,8 +50,11 @@ def make_plan(pipeline: Pipeline, run_folder: Path) -> list[Step]:
     """Every stage with its state, parents first.
 
     Raises:
-        UserError: an init that cannot fit: unknown role, other shapes or other prediction.
+        UserError: an init that cannot fit: unknown role, other shapes or other prediction; or the
+            folder is a stage's.
     """
+    if (run_folder / "stage.json").exists():
+        raise UserError(f"--dir: {run_folder} is a stage's folder; a run has one of its own.")
     plan: dict[str, Step] = {}
     for stage in pipeline.stages.values():
         check_init(stage, pipeline)
@@ -127,10 +130,10 @@ def inspect(stage: Stage, folder: Path, plan: dict[str, Step]) -> Step:
                 return step("damaged", why=[f"{folder / 'stage.json'} is missing"])
             return step("missing")
         old = read_json(folder / "stage.json")
+        if old["stage"] != stage.name:  # whose random numbers are others, with any fingerprint
+            whose = f"{folder / 'stage.json'} is of stage {old['stage']!r}"
+            return step("damaged", why=[whose])
         if old["fingerprint"] != record["fingerprint"]:
-            if old["stage"] != stage.name:
-                whose = f"{folder / 'stage.json'} is of stage {old['stage']!r}"
-                return step("damaged", why=[whose])
             return step("stale", why=changes(_compared(old), _compared(record)))
         moved = [role for role, was in old["init"].items() if _moved(stage, folder, role, was)]
         if moved:

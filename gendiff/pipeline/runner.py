@@ -55,6 +55,8 @@ def run_pipeline(
             if name not in pipeline.stages:
                 raise UserError(f"{name}: no such stage.{did_you_mean(name, pipeline.stages)}")
         for name in anew:  # before their folders are moved aside
+            if only not in (None, name):
+                raise UserError(f"--rerun: {name}: --only {only} trains no other stage.")
             refuse_missing(pipeline.stages[name])
         plan = make_plan(pipeline, folder)
         if trial and not dry_run:
@@ -132,7 +134,7 @@ def refuse_unfit(step: Step) -> None:
             with is missing.
     """
     if step.state in ("stale", "damaged"):
-        lines = "; ".join(step.why)
+        lines = "; ".join(why.rstrip(".") for why in step.why)
         raise UserError(f"{step.stage.name}: {step.state}: {lines}.\n{ways_out(step)}")
     if step.state != "done":
         refuse_missing(step.stage)

@@ -71,7 +71,10 @@ def link_reference(stage: Stage, run_folder: Path) -> None:
 
 def elsewhere(step: Step) -> bool:
     """Whether a stage's folder is a link to one of other trials, with another config."""
-    return step.folder.is_symlink() and step.folder.resolve().name != home(step)
+    if not step.folder.is_symlink():
+        return False
+    real = Path(os.path.realpath(step.folder))
+    return real.parent.name == POOL and real.name != home(step)
 
 
 def in_use(step: Step) -> bool:

@@ -83,6 +83,8 @@ def load_pipeline(target: str, words: list[str]) -> Pipeline:
     overrides = read_overrides(words)
     raw = read_yaml(path)
     if kind == "configs":
+        if path.stem.startswith(".") or ".old-" in path.stem:  # as hidden ones and those put aside
+            raise UserError(f"{path}: {path.stem!r} cannot be the name of a stage.")
         raw = merge(raw, overrides)
         init = raw.pop("init", {})
         blocks = {path.stem: {"raw": raw, "init": init}}

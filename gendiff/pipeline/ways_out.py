@@ -16,6 +16,9 @@ from gendiff.settle import kept
 from gendiff.storage import make_folder, read_json, sha256, write_json, write_text
 from gendiff.weights import differences, explain, read_tensors, weight_file
 
+MEANING = ("data", "networks", "path", "method")
+"""Sections that say what a stage's weights mean, and so what their samples are."""
+
 
 def ways_out(step: Step) -> str:
     """What a stale or damaged stage's owner can do."""
@@ -44,6 +47,8 @@ def accept(step: Step) -> None:
         if lines:
             raise UserError(f"--accept {name}: the weights do not fit: {explain(lines)}.")
     old = read_json(step.folder / "stage.json")
+    if any(old["identity"].get(key) != step.record["identity"].get(key) for key in MEANING):
+        (step.folder / "evaluation.json").unlink(missing_ok=True)  # of other samples
     write_text(step.folder / "config.yaml", to_yaml(kept(run, step.folder)))
     done["digests"]["config.yaml"] = sha256(step.folder / "config.yaml")
     write_json(step.folder / "done.json", {**done, "fingerprint": step.record["fingerprint"]})

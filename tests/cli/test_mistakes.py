@@ -83,6 +83,29 @@ def test_evaluate_mistakes(refuse, model, words, message):
     assert not (model / "evaluation.json").exists()
 
 
+@pytest.mark.parametrize(
+    "words", [("report",), ("sample",), ("lineage",), ("run", "mixture_diffusion", "--dir")]
+)
+def test_a_name_too_long(refuse, words):
+    long = "/tmp/" + 300 * "x"
+    told = refuse(*words, long)
+    assert told.startswith(f"gendiff: {long}")
+    assert told.endswith(": File name too long.\n")
+
+
+@pytest.mark.parametrize("name", ["..yaml", ".x.yaml", "x.old-1.yaml"])
+def test_a_config_whose_stage_would_not_be_seen(refuse, tmp_path, name):
+    (tmp_path / name).write_text("seed: 1")
+    assert "cannot be the name of a stage" in refuse("status", tmp_path / name)
+
+
+def test_a_working_folder_that_is_gone(refuse, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    assert "the working folder: No such file" in refuse("status", "mixture_diffusion")
+    tmp_path.mkdir()
+
+
 def test_run_folder_for_a_stage_folder(refuse, model):
     message = refuse("sample", model.parent)
     assert "Finished stages in it: mixture_diffusion" in message

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from gendiff.cli import main
+from gendiff.data import base
 from gendiff.data.base import DataModule
 from gendiff.data.images import Images, ImagesConfig
 from gendiff.errors import UserError
@@ -106,3 +107,25 @@ def test_a_stage_is_the_same_with_any_number_of_workers(tmp_path, monkeypatch):
     folder = files[0].parent.parent.parent.name
     assert main([*words, "hardware.workers=1", "--dir", folder]) in (0, None)
     assert files[0].stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGBUS])
+def test_a_worker_that_is_killed_is_told(tmp_path, monkeypatch, capfd, number):
+    """Where memory is short, say. No traceback, and the same command goes on."""
+    words = ["run", "mixture_diffusion", "trainer.max_steps=6", "data.samples=64"]
+    words += ["data.batch_size=32", "evaluation.steps=[]", "--dir", str(tmp_path)]
+    here, whole, done = os.getpid(), base.collate, []
+
+    def collate(rows):
+        done.append(rows)
+        if os.getpid() != here and len(done) == 3:
+            os.kill(os.getpid(), number)
+        return whole(rows)
+
+    monkeypatch.setattr(base, "collate", collate)
+    assert main([*words, "hardware.workers=1"]) == 1
+    told = capfd.readouterr().err
+    assert told.count("gendiff: mixture_diffusion: DataLoader worker (pid") == 1
+    assert told.endswith("; run again to go on.\n")
+    assert "Traceback" not in told
+    assert main(words) == 0

@@ -73,6 +73,14 @@ def test_a_failure_keeps_only_those_back_that_need_it():
     assert sorted(name for name, _ in begun) == ["a", "c", "d"]
 
 
+def test_one_that_is_killed_is_named():
+    code, said, _, _ = scheduled(1, {"a": "kill -KILL $$"})
+    assert code == -signal.SIGKILL
+    assert [line for line in said if "kill" in line] == [
+        "a | was killed by SIGKILL; run again to go on."
+    ]
+
+
 def test_an_interruption_ends_all_that_run():
     processes, said = [], []
 

@@ -31,6 +31,22 @@ def test_a_signal_between_two_steps_stops_after_the_next(
     assert gendiff("run", tmp_path)[0] == 0
 
 
+def test_a_stopped_rerun_goes_on_without_the_word(gendiff, done, weights, monkeypatch):
+    """With it, what it has trained so far would be moved aside in its turn."""
+    before = weights(done)
+
+    def asked(self, *args):
+        if self.batches_done == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Method, "on_train_batch_end", asked)
+    told = gendiff("run", done, "--rerun", "child")[2]
+    assert told == "gendiff: stopped at step 7 of 12; run again without --rerun to go on.\n"
+    monkeypatch.undo()
+    assert "child: resumes at step 7 of 12" in gendiff("run", done)[1]
+    assert weights(done).items() >= before.items()
+
+
 @pytest.mark.parametrize(
     ("patient", "signals", "raised"),
     [
