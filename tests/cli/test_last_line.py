@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -23,7 +23,6 @@ AGAIN = "; run again to go on."
         (for_all(Interrupted, "stopped at step 3"), 75, f"stopped at step 3{AGAIN}", "0"),
         (KeyboardInterrupt(), 75, f"SIGINT{AGAIN}", "0"),
         (Lost("teacher: rank 1 hears nothing"), 1, "teacher: rank 1 hears nothing", "01"),
-        (BrokenPipeError(), 0, "", ""),
     ],
 )
 def test_who_says_why_a_command_ends(monkeypatch, capsys, error, code, said, by):
@@ -31,8 +30,6 @@ def test_who_says_why_a_command_ends(monkeypatch, capsys, error, code, said, by)
         raise error
 
     monkeypatch.setattr(cli, "parse", lambda words: SimpleNamespace(call=call))
-    monkeypatch.setattr(os, "dup2", lambda *_: None)
-    monkeypatch.setattr(cli.sys, "stdout", SimpleNamespace(fileno=lambda: 1))
     for rank in "01":
         monkeypatch.setenv("RANK", rank)
         assert cli.main([]) == code
@@ -50,6 +47,8 @@ def test_a_signal_while_the_last_line_is_written_changes_no_code(monkeypatch):
         raise Interrupted("SIGINT")
 
     monkeypatch.setattr(cli, "main", stop)
+    for name in ("stdout", "stderr"):  # which the command replaces
+        monkeypatch.setattr(sys, name, getattr(sys, name))
     with pytest.raises(SystemExit) as left:
         cli.entry()
     assert left.value.code == 75
