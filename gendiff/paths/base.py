@@ -134,6 +134,8 @@ class Path(ABC):
 
 def carry(t: Tensor, path: Path, other: Path) -> tuple[Tensor, Tensor]:
     """The time of another path with the same signal-to-noise ratio, and the factor on x_t."""
+    dtype = t.dtype if t.is_floating_point() else torch.float64
+    t = t.double()  # as for `Path.noise_level`
     log_snr = path.log_snr(t).clamp(-MAX_LOG_SNR, MAX_LOG_SNR)
     there = other.inverse_log_snr(log_snr).clamp(max=other.t_max)
-    return there, other.size(there) / path.size(t)
+    return there.to(dtype), (other.size(there) / path.size(t)).to(dtype)
