@@ -7,6 +7,7 @@ counts optimizer steps. All that is needed is the method's state, the optimizers
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,27 @@ def file_name(batches_done: int) -> str:
     return f"step-{batches_done:09d}.ckpt"
 
 
+def owner_of(record: Mapping[str, Any]) -> str:
+    """Whose checkpoints they are, in a word or two, from what ``stage.json`` says."""
+    return f"{record['stage']} {record['fingerprint']}"
+
+
 class Checkpoints:
     """The ``checkpoints/`` folder of a stage.
 
-    ``manifest.json`` lists the generations, newest first, as {file, sha256, batches_done}; a
+    ``manifest.json`` lists the generations, newest first, as {file, sha256, batches_done, of}; a
     file that it does not list is no checkpoint.
+
+    Args:
+        owner: the stage and its fingerprint: those of another, copied here, are none of its own.
     """
 
-    def __init__(self, stage_folder: Path) -> None:
-        self.folder = stage_folder / "checkpoints"
+    def __init__(self, stage_folder: Path, owner: str = "") -> None:
+        self.folder, self.owner = stage_folder / "checkpoints", owner
         self.manifest = self.folder / "manifest.json"
 
     def listed(self) -> list[dict[str, Any]]:
-        """The manifest's generations, newest first; empty when nothing was ever saved."""
+        """Its own generations, newest first; all of them without an owner."""
         if not self.manifest.exists():
             return []
         entries = read_json(self.manifest)
@@ -49,7 +58,7 @@ class Checkpoints:
             for e in entries
         ):
             raise UserError(f"{self.manifest}: damaged, not a list of checkpoints.")
-        return entries
+        return [e for e in entries if not self.owner or e.get("of", self.owner) == self.owner]
 
     def newest(self) -> int | None:
         """Batches done at the newest generation that is whole, without loading it."""
@@ -64,7 +73,7 @@ class Checkpoints:
         buffer = io.BytesIO()  # torch.save hides an OSError of a file it writes to
         torch.save(state, buffer)
         digest = write_atomic(self.folder / name, lambda file: file.write(buffer.getbuffer()))
-        entry = {"file": name, "sha256": digest, "batches_done": batches_done}
+        entry = {"file": name, "sha256": digest, "batches_done": batches_done, "of": self.owner}
         others = [e for e in self.listed() if e["file"] != name]
         entries = [entry, *(e for e in others if (self.folder / e["file"]).is_file())][:KEEP]
         write_json(self.manifest, entries)

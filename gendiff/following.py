@@ -22,6 +22,12 @@ def launched() -> bool:
     return "RANK" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
 
 
+def restarted() -> bool:
+    """Whether torchrun or SLURM starts this run anew: what is asked for once has been done."""
+    counts = (os.environ.get(f"{who}_RESTART_COUNT", "0") for who in ("TORCHELASTIC", "SLURM"))
+    return any(count != "0" for count in counts)
+
+
 def follow() -> None:
     """Stop as SIGTERM would when the launcher of this process dies, killed perhaps.
 

@@ -26,7 +26,7 @@ from gendiff.build import (
     features_of,
     load_role,
 )
-from gendiff.checkpoint import Checkpoints
+from gendiff.checkpoint import Checkpoints, owner_of
 from gendiff.config import to_yaml
 from gendiff.data.base import DataModule
 from gendiff.errors import Lost, UserError, other_rows
@@ -179,7 +179,7 @@ def fit(
     """Run Lightning's loop over the batches that are not done yet; returns what all have taken, s,
     if it is known.
     """
-    run, checkpoints = job.run, Checkpoints(job.folder)
+    run, checkpoints = job.run, Checkpoints(job.folder, owner_of(job.record))
     state = checkpoints.load(reporter.warn, ranks)
     if state is None:
         seed_roles(method, job.init)

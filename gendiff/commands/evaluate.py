@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,14 @@ def call(args: Any) -> None:
     from gendiff.progress import Reporter
     from gendiff.ranks import joined
     from gendiff.report.table import show_table
-    from gendiff.storage import write_json
+    from gendiff.storage import make_folder, write_json
 
     if args.output and args.output.suffix != ".json":
         raise UserError(f"-o: {args.output}: points are written as .json.")
+    if args.output:  # now, as hours may pass until then
+        make_folder(args.output.parent)
+        if not os.access(args.output.parent, os.W_OK):
+            raise UserError(f"-o: {args.output.parent}: cannot be written to.")
     asked = {
         "steps": args.steps,
         "samplers": args.sampler,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gendiff.commands.words import count, open_pipeline, pipeline_words
 from gendiff.errors import UserError
-from gendiff.following import FOLLOW, follow, launched
+from gendiff.following import FOLLOW, follow, launched, restarted
 from gendiff.signals import Stop
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def walk(pipeline: Pipeline, folder: Path, args: Any, trial: Trial | None, minut
             stop,
             ranks,
             only=args.only,
-            rerun=args.rerun,
+            rerun=None if restarted() else args.rerun,
             accepted=args.accept,
             dry_run=args.dry_run,
             trial=log,

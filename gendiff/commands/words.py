@@ -19,8 +19,8 @@ def count(text: str) -> int:
 
 
 def counts(text: str) -> list[int]:
-    """Such numbers with commas between."""
-    return [count(word) for word in text.split(",")]
+    """Such numbers with commas between, each once."""
+    return [*dict.fromkeys(count(word) for word in text.split(","))]
 
 
 def pipeline_words(command: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gendiff.build import check_done, check_file
-from gendiff.checkpoint import Checkpoints
+from gendiff.checkpoint import Checkpoints, owner_of
 from gendiff.errors import UserError
 from gendiff.pipeline.fingerprint import changes, digest, identity
 from gendiff.pipeline.inits import check_init
@@ -148,10 +148,10 @@ def inspect(stage: Stage, folder: Path, plan: dict[str, Step]) -> Step:
             return step("done", done["steps"])
         if stage.run.method_class.products:
             return step("resumable")
-        newest = Checkpoints(folder).newest()
-        if newest is None:
-            what = "lists no whole checkpoint" if saved else "is missing"
-            return step("damaged", why=[f"{Checkpoints(folder).manifest} {what}"])
+        checkpoints = Checkpoints(folder, owner_of(old))
+        if (newest := checkpoints.newest()) is None:
+            what = "lists no whole checkpoint of this stage" if saved else "is missing"
+            return step("damaged", why=[f"{checkpoints.manifest} {what}"])
         return step("resumable", newest)
     except UserError as error:
         return step("damaged", why=[str(error)])

@@ -76,6 +76,7 @@ def test_sample_mistakes(refuse, model, tmp_path, monkeypatch, words, message):
         (["--samples", "1"], "evaluation.samples: 1 is too small"),
         (["--samples", "100000"], "evaluation.samples: 100000; "),
         (["-o", "x.png"], "-o: x.png: points are written as .json"),
+        (["-o", "/proc/version/x.json"], "/proc/version: "),  # before anything is computed
     ],
 )
 def test_evaluate_mistakes(refuse, model, words, message):

@@ -77,3 +77,12 @@ def test_deleted_checkpoints_are_never_a_start_from_zero(gendiff, half):
     shutil.rmtree(half / "teacher/checkpoints")
     assert gendiff("run", half)[0] == 2
     assert not (half / "teacher/done.json").exists()
+
+
+def test_checkpoints_of_another_run_are_not_resumed(gendiff, half):
+    """Whole ones, of the same shapes."""
+    manifest = half / "teacher/checkpoints/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"of": "teacher ', '"of": "teacher 0'))
+    code, _, err = gendiff("run", half)
+    assert code == 2
+    assert "manifest.json lists no whole checkpoint of this stage" in err

@@ -187,6 +187,14 @@ def test_rerun_moves_aside(gendiff, done, weights):
     assert weights(done / "child.old-2") == weights(done / "child") != old
 
 
+@pytest.mark.parametrize("word", ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"])
+def test_rerun_is_for_the_first_start_alone(gendiff, done, monkeypatch, word):
+    monkeypatch.setenv(word, "1")
+    assert "child: up to date" in gendiff("run", done, "--rerun", "child")[1]
+    monkeypatch.setenv(word, "0")
+    assert "child: to do" in gendiff("run", done, "--rerun", "child")[1]
+
+
 def test_accept_keeps_weights(gendiff, done, weights):
     old, words = weights(done), ["stages.child.optim.lr=0.5"]
     assert gendiff("run", done, *words, "--accept", "child")[0] == 0
