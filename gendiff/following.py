@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 FOLLOW = "GENDIFF_FOLLOW"
-"""Environment variable of a process that is to stop when the one that started it dies."""
+"""Environment variable of a process that is to stop when the one that started it dies: the id of
+that one, or nothing where others may stand between, as in a sweep's command."""
 AGENT = "WANDB_SWEEP_PARAM_PATH"
 """Set by W&B's agent alone, for the trials that it starts."""
 SECONDS = 0.5
@@ -29,13 +30,15 @@ def restarted() -> bool:
 
 
 def follow() -> None:
-    """Stop as SIGTERM would when the launcher of this process dies, killed perhaps.
+    """Stop as SIGTERM would when the launcher of this process dies, killed perhaps; or has died
+    while this one imported.
 
     torchrun outlives a sweep that has started it. So its first rank on a node looks, where
     ``/proc`` tells, for the sweep too, and has torchrun stop all of them together.
     """
-    launcher, env = os.getppid(), os.environ
-    swept = "TORCHELASTIC_RUN_ID" in env and bool({FOLLOW, AGENT} & set(env))
+    env = os.environ
+    launcher = int(env.get(FOLLOW) or os.getppid())
+    swept = "TORCHELASTIC_RUN_ID" in env and (env.get(FOLLOW) == "" or AGENT in env)
     sweep = parent_of(launcher) if swept and env.get("LOCAL_RANK") == "0" else None
 
     def watch() -> None:

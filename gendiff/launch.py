@@ -35,7 +35,7 @@ def launch(words: Sequence[str], processes: int) -> int:
             logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")  # s, to end a step and save
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    os.environ.pop(FOLLOW, None)  # this process follows the sweep, and its ranks this process
+    os.environ[FOLLOW] = str(os.getpid())  # this process may follow a sweep; its ranks follow it
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

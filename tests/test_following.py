@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -44,15 +45,23 @@ def fork(call):
     return pid
 
 
-def test_who_follows_a_launcher_stops_when_that_is_killed(monkeypatch):
+@pytest.mark.parametrize("when", ["before", "later"])
+def test_who_follows_a_launcher_stops_when_that_is_killed(monkeypatch, when):
+    """Before, as its followers still import, or later."""
     monkeypatch.setattr("gendiff.following.SECONDS", 0.05)
     heard, tell = os.pipe()
     over = threading.Event()
 
     def follower():
+        if when == "before":
+            os.environ["GENDIFF_FOLLOW"] = str(os.getppid())
+            os.write(tell, b"there\n")
+            while str(os.getppid()) == os.environ["GENDIFF_FOLLOW"]:
+                time.sleep(0.01)
         signal.signal(signal.SIGTERM, lambda *_: (os.write(tell, b"T"), over.set()))
         follow()
-        os.write(tell, b"there\n")
+        if when == "later":
+            os.write(tell, b"there\n")
         over.wait(5)
 
     def launcher():
@@ -81,7 +90,7 @@ def test_torchrun_is_stopped_when_the_sweep_is_killed(monkeypatch, word, rank, l
     """sweep -> torchrun -> rank, of which the first is killed."""
     for name in ("GENDIFF_FOLLOW", "WANDB_SWEEP_PARAM_PATH", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in {launcher: "r", "LOCAL_RANK": rank, word: "1"}.items():
+    for name, value in {launcher: "r", "LOCAL_RANK": rank, word: ""}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("gendiff.following.SECONDS", 0.05)
     heard, tell = os.pipe()

@@ -16,7 +16,7 @@ from gendiff.following import FOLLOW
 
 @pytest.mark.parametrize(("cores", "threads"), [(8, "2"), (3, "1"), (None, "1")])
 def test_what_a_launcher_starts(monkeypatch, cores, threads):
-    given, said = [], {FOLLOW: "1"}
+    given, said = [], {FOLLOW: ""}
     monkeypatch.setattr(os, "environ", said)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     monkeypatch.setattr(
@@ -28,7 +28,7 @@ def test_what_a_launcher_starts(monkeypatch, cores, threads):
     assert (config.nproc_per_node, config.max_restarts) == (4, 0)
     assert config.signals_to_handle == "SIGTERM,SIGINT,SIGUSR1"
     assert said["OMP_NUM_THREADS"] == threads
-    assert FOLLOW not in said  # its ranks are the launcher's
+    assert said[FOLLOW] == str(os.getpid())  # its ranks are the launcher's
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,7 @@ def test_what_a_launcher_starts(monkeypatch, cores, threads):
     ],
 )
 def test_a_launcher_says_who_was_killed(codes, end, monkeypatch):
+    monkeypatch.setattr(os, "environ", {**os.environ})  # which a launcher changes
     ended = {r: ProcessFailure(r, 1, code, "") for r, code in (codes or {}).items()}
 
     def launched(*words):

@@ -76,7 +76,7 @@ def run_jobs(
 
 def surroundings(place: int, jobs: int) -> dict[str, str]:
     """The environment of the stage in a place: its share of the cores, its GPU, its end."""
-    words = {**os.environ, FOLLOW: "1"}
+    words = {**os.environ, FOLLOW: str(os.getpid())}
     words.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     if count := torch.cuda.device_count():
         seen = words.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count)))).split(",")

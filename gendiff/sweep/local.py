@@ -84,7 +84,7 @@ def run_trial(
 ) -> None:
     """Run or resume one trial, and keep what came of it."""
     env = {key: value for key, value in os.environ.items() if key != AGENT}
-    env |= {SWEEP: name, RUN: trial.name, FOLLOW: "1"}
+    env |= {SWEEP: name, RUN: trial.name, FOLLOW: ""}
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
     process = start(sweep.line(trial.values), env)
     try:

@@ -115,7 +115,7 @@ def test_each_has_its_share_of_the_machine(monkeypatch, place, at_once, gpus, gi
     for word, value in given.items():
         monkeypatch.setenv(word, value)
     found = surroundings(place, at_once)
-    assert found[FOLLOW] == "1"
+    assert found[FOLLOW] == str(os.getpid())
     assert found["PATH"] == os.environ["PATH"]
     assert {word: found.get(word) for word in wanted} == wanted
 

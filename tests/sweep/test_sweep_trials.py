@@ -273,7 +273,7 @@ def test_a_damaged_offline_file_ends_no_trial(begun, trial, wandb, monkeypatch):
 @pytest.mark.parametrize("word", ["GENDIFF_FOLLOW", "OTHER"])
 def test_a_launcher_follows_its_sweep_before_its_ranks_start(trial, monkeypatch, word):
     said = []
-    monkeypatch.setenv(word, "1")
+    monkeypatch.setenv(word, "")
     monkeypatch.setattr("gendiff.commands.run.follow", lambda: said.append("follow"))
     monkeypatch.setattr("gendiff.launch.launch", lambda *args: said.append("launch") or 0)
     assert trial("a", "hardware.devices=2")[0] == 0
