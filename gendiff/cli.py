@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -81,18 +80,22 @@ def main(words: Sequence[str] | None = None) -> int:
     except (Interrupted, KeyboardInterrupt) as error:
         why = str(error) or "SIGINT"
         all_know = why == "SIGINT" or getattr(error, "shared", False)  # a terminal tells every rank
-        again = "run again without --rerun" if getattr(args, "rerun", None) else "run again"
-        tell(f"{why}; {again} to go on.", all_know)
+        tell(f"{why}; {again(args)}.", all_know)
         return 75
     except Lost as error:
-        tell(str(error))
+        tell(f"{str(error).rstrip('.')}; {again(args)}.")
         return 1
     except OSError as error:  # of a path: a name too long, a folder of someone else's
-        path = error.filename or ("the working folder" if error.errno == errno.ENOENT else None)
-        if error.errno not in REFUSED or path is None:
+        path = error.filename or ("" if os.path.exists(os.curdir) else "the working folder")
+        if error.errno not in REFUSED or not path:
             raise
         tell(f"{path}: {error.strerror}.")
         return 2
+
+
+def again(args: Any) -> str:
+    """How to go on after a stop: what --rerun moves aside would be the new weights."""
+    return f"run again {'without --rerun ' if getattr(args, 'rerun', None) else ''}to go on"
 
 
 def tell(text: str, all_know: bool = False) -> None:
@@ -105,10 +108,13 @@ def entry() -> None:
     """The ``gendiff`` command; a signal during long imports ends it as it would later."""
     out, code = take_streams(), 75
     with Stop().listening(), suppress(Interrupted):  # raised anew by one who cannot wait
-        code = main()
+        try:
+            code = main()
+        except SystemExit as asked:  # --help has been said
+            code = int(asked.code or 0)
     if (why := why_lost(out)) and not code:
         tell(f"standard output: {why}; not all that was said is there.")
-        code = 2
+        code = 0 if sys.argv[1:2] == ["run"] else 2  # a job is no failure when its log is full
     sys.exit(code)
 
 

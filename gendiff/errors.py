@@ -59,10 +59,10 @@ def check_count(key: str, count: int, least: int, most: int) -> None:
         raise ValueError(f"{key}: {count} must be at most {most}")
 
 
-def other_rows(where: str, was: int, now: int) -> UserError:
+def other_rows(where: str, was: int, now: int, way: str = "or choose another --dir") -> UserError:
     """Data have changed: what is held out and the order of rows are functions of their number."""
-    way = "put them back, or choose another --dir"
-    return UserError(f"{where}: {was} rows to train on before, but {now} now; {way}.")
+    text = f"{was} rows to train on before, but {now} now; put them back, {way}"
+    return UserError(f"{where}: {text}.")
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:

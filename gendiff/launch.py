@@ -61,5 +61,5 @@ def launch(words: Sequence[str], processes: int) -> int:
             return told[0]
         rank, code = next(iter({**killed, **codes}.items()))
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"left with {code}"
-        raise Lost(f"rank {rank} of {processes} {how}; run again to go on.") from None
+        raise Lost(f"rank {rank} of {processes} {how}.") from None
     return 0

@@ -227,8 +227,8 @@ def place() -> tuple[int, int]:
     for word in ("WORLD_SIZE", "RANK", "MASTER_PORT", "MASTER_ADDR") if world != "1" else ():
         found = said.get(word, "missing")
         if not (found.isdecimal() or (word == "MASTER_ADDR" and word in said)):
-            why = "torchrun and srun set all of them"
-            raise UserError(f"WORLD_SIZE is {world}, but {word} is {found}; {why}.")
+            why = "torchrun and srun set all of WORLD_SIZE, RANK, MASTER_ADDR and MASTER_PORT"
+            raise UserError(f"{word} is {found}; {why}.")
     return (int(world), int(said["RANK"])) if world != "1" else (1, 0)
 
 

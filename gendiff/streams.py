@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import sys
 from typing import Any
 
@@ -19,7 +20,9 @@ class Stream(io.FileIO):
 
     def write(self, data: Any, /) -> int:
         try:
-            return super().write(data)
+            while (taken := super().write(data)) is None:  # another program has set it so
+                select.select([], [self], [])
+            return taken
         except OSError as error:
             self.lost = self.lost or error
             return memoryview(data).nbytes
@@ -35,7 +38,7 @@ def take_streams() -> Stream:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free
     out, err = Stream(1, "w", closefd=False), Stream(2, "w", closefd=False)
     sys.stdout, sys.stderr = text(out, sys.stdout), text(err, sys.stderr)
     return out
@@ -44,7 +47,8 @@ def take_streams() -> Stream:
 def text(stream: Stream, old: Any) -> io.TextIOWrapper:
     """A stream of words; those that its encoding does not have are written out."""
     words = getattr(old, "encoding", None) or "utf-8"
-    lines = stream.isatty() or stream.fileno() == 2
+    at_once = getattr(old, "write_through", False)  # PYTHONUNBUFFERED
+    lines = at_once or stream.isatty() or stream.fileno() == 2
     buffer = io.BufferedWriter(stream)
     return io.TextIOWrapper(buffer, words, "backslashreplace", line_buffering=lines)
 

@@ -165,6 +165,16 @@ def produce(method: Method, job: Job, reporter: Reporter, title: str) -> dict[st
         return make_product(method.eval(), job.run, job.folder, teachers, task.update)
 
 
+def check_rows(name: str, state: Mapping[str, Any] | None, now: int) -> None:
+    """
+    Raises:
+        UserError: a stage that is half done began with other data.
+    """
+    was = state.get("rows", now) if state else now
+    if was != now:
+        raise other_rows(f"{name}: data", was, now)
+
+
 def batches_from(method: Method | type[Method], job: Job) -> Any:
     """The rows to train on: the data's training half, or another stage's product."""
     if not method.trains_on:
@@ -197,8 +207,7 @@ def fit(
     if method.batches_done == method.max_steps:
         return seconds_of(state) if state else None
     dataset = batches_from(method, job)
-    if state and state.get("rows", len(dataset)) != len(dataset):
-        raise other_rows(f"{job.name}: data", state["rows"], len(dataset))
+    ranks.decide(lambda: check_rows(job.name, state, len(dataset)))
     device, say = device_of(run, ranks.local), reporter.say
     trackers: list[Tracker] = []
     hush()
@@ -241,7 +250,7 @@ def fit(
         except RuntimeError as error:  # raised wherever this process is when its worker dies
             if not str(error).startswith("DataLoader worker"):
                 raise
-            raise Lost(f"{job.name}: {one_line(error).rstrip('.')}; run again to go on.") from None
+            raise Lost(f"{job.name}: {one_line(error)}") from None
         finally:
             stop.patient = False
             for tracker in trackers:

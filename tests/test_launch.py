@@ -38,9 +38,9 @@ def test_what_a_launcher_starts(monkeypatch, cores, threads):
         ({0: 2, 1: 75}, 2),  # the first to fail says why
         (None, 75),  # a signal to the launcher
         ({0: 2, 1: -signal.SIGTERM}, 2),  # one has said why, the launcher has ended the other
-        ({0: 75, 1: -signal.SIGKILL}, "rank 1 of 2 was killed by SIGKILL; run again to go on."),
-        ({0: 1, 1: -signal.SIGSEGV}, "rank 1 of 2 was killed by SIGSEGV; run again to go on."),
-        ({1: 3}, "rank 1 of 2 left with 3; run again to go on."),
+        ({0: 75, 1: -signal.SIGKILL}, "rank 1 of 2 was killed by SIGKILL."),
+        ({0: 1, 1: -signal.SIGSEGV}, "rank 1 of 2 was killed by SIGSEGV."),
+        ({1: 3}, "rank 1 of 2 left with 3."),
     ],
 )
 def test_a_launcher_says_who_was_killed(codes, end, monkeypatch):

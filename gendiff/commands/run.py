@@ -106,6 +106,10 @@ def walk(pipeline: Pipeline, folder: Path, args: Any, trial: Trial | None, minut
         stack.enter_context(stop.listening())
         ranks = stack.enter_context(joined(minutes))
         reporter, log = Reporter(quiet=not ranks.first), None
+        rerun = args.rerun
+        if rerun and restarted():
+            reporter.say("--rerun: not done again, as this job has been started anew")
+            rerun = None
         if trial:
             first = ranks.first and not args.dry_run
             log = stack.enter_context(trial_log(trial, pipeline, folder, first, reporter.say))
@@ -116,7 +120,7 @@ def walk(pipeline: Pipeline, folder: Path, args: Any, trial: Trial | None, minut
             stop,
             ranks,
             only=args.only,
-            rerun=None if restarted() else args.rerun,
+            rerun=rerun,
             accepted=args.accept,
             dry_run=args.dry_run,
             trial=log,

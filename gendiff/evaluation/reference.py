@@ -84,7 +84,7 @@ class Reference:
         self.held_out, self.train = halves["held_out"], halves["train"]
         rows = len(self.train.labels), len(self.dataset.train)
         if rows[0] != rows[1]:
-            raise other_rows(str(self.folder), *rows)
+            raise other_rows(str(self.folder), *rows, f"or remove {self.folder}")
         features, logits = self.held_out.features, self.held_out.logits
         mixture = getattr(self.dataset, "mixture", None)
         self.known = Known(

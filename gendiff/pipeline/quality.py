@@ -47,9 +47,10 @@ def evaluate_after(
     """What a stage's ``evaluation`` asks for, after its ``done.json``; on all ranks together."""
     run, folder = stage.run, run_folder / stage.name
     if run.method_class.extracts:
-        ranks.decide(lambda: judge_evaluator(run, folder, device_of(run, ranks.local)))
+        ranks.decide(lambda: judge_evaluator(run, folder, device_of(run, needed=False)))
     elif run.method_class.samplers and run.evaluation.steps:
-        evaluate_stage(run, folder, reporter, title, device_of(run, ranks.local), ranks)
+        device = device_of(run, ranks.local, needed=False)
+        evaluate_stage(run, folder, reporter, title, device, ranks)
     ranks.decide(lambda: tell_wandb(run, folder, reporter))
 
 

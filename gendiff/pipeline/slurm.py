@@ -42,7 +42,8 @@ exit $code
 """
 
 
-HOW = "not submitted; --submit does that, and sbatch reads SBATCH_TIMELIMIT, SBATCH_PARTITION, ..."
+NOT_SUBMITTED = "not submitted: --submit does that; sbatch reads SBATCH_TIMELIMIT, SBATCH_PARTITION"
+"""Said where scripts are written alone."""
 
 
 def slurm_jobs(
@@ -70,7 +71,7 @@ def slurm_jobs(
         waits = f" after {', '.join(after.values() if submit else after)}" if after else ""
         reporter.say(f"{script}{f': job {jobs[name]}' if submit else ''}{waits}")
     if jobs and not submit:
-        reporter.say(HOW)
+        reporter.say(NOT_SUBMITTED)
 
 
 def script_of(step: Step, pipeline: str, folder: Path, words: list[str]) -> str:

@@ -22,7 +22,7 @@ AGAIN = "; run again to go on."
         (Interrupted("SIGUSR1"), 75, f"SIGUSR1{AGAIN}", "01"),
         (for_all(Interrupted, "stopped at step 3"), 75, f"stopped at step 3{AGAIN}", "0"),
         (KeyboardInterrupt(), 75, f"SIGINT{AGAIN}", "0"),
-        (Lost("teacher: rank 1 hears nothing"), 1, "teacher: rank 1 hears nothing", "01"),
+        (Lost("rank 1 hears nothing."), 1, f"rank 1 hears nothing{AGAIN}", "01"),
     ],
 )
 def test_who_says_why_a_command_ends(monkeypatch, capsys, error, code, said, by):

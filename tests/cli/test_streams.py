@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
+import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
 from gendiff import cli
 from gendiff.storage import sha256
+from gendiff.streams import Stream, text
 
 FULL = "gendiff: standard output: No space left on device; not all that was said is there.\n"
 
@@ -47,11 +52,42 @@ def out(request):
 
 def test_a_run_that_nobody_hears_goes_on(out, model, tiny, tmp_path, capfd):
     handle, code = out
-    assert forked(["run", *tiny, "--dir", tmp_path], handle) == code
+    assert forked(["run", *tiny, "--dir", tmp_path], handle) == 0
     assert capfd.readouterr().err == (FULL if code else "")
     file = "weights/ema.safetensors"
     assert sha256(tmp_path / "mixture_diffusion" / file) == sha256(model / file)
     assert forked(["status", *tiny, "--dir", tmp_path], handle) == code
+    assert forked(["--help"], handle) == code
+
+
+def test_a_reader_that_is_slow_hears_all():
+    """Also where another program has made the pipe one that does not wait."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    data, heard = bytes(range(256)) * 1024, []
+
+    def listen():
+        time.sleep(0.1)
+        with open(reader, "rb") as file:
+            heard.append(file.read())
+
+    slow, stream = threading.Thread(target=listen), Stream(writer, "w")
+    slow.start()
+    with io.BufferedWriter(stream) as buffer:
+        buffer.write(data)
+    slow.join()
+    assert heard == [data]
+    assert stream.lost is None
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_words_go_out_at_once_where_they_did(monkeypatch, at_once):
+    reader, writer = os.pipe()
+    old = SimpleNamespace(encoding="utf-8", write_through=at_once)
+    words = text(Stream(writer, "w"), old)
+    print("said", file=words)
+    heard, *_ = select.select([reader], [], [], 0)
+    assert bool(heard) == at_once
 
 
 def test_words_that_an_encoding_has_not(monkeypatch, capfd):

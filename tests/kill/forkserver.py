@@ -67,7 +67,13 @@ def attempt(
         if trackers:
             print("imported, though not asked for:", *trackers)
         os._exit(code or len(trackers))
+    pids_of(folder).write_text(json.dumps(processes))
     return processes
+
+
+def pids_of(folder: Path) -> Path:
+    """The file that has the ids of a run's processes, by rank."""
+    return folder.parent / f"{folder.name}.pids"
 
 
 def ended(pid: int, seconds: float) -> int | None:
