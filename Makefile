@@ -19,6 +19,7 @@ lint: $(VENV)/.installed-dev
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
+	@echo "installing PyTorch and what else is needed into $(VENV): some minutes, 6 GB"
 	$(BIN)/pip install --upgrade --quiet pip
 
 $(VENV)/.installed: $(BIN)/python pyproject.toml

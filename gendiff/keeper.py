@@ -60,7 +60,10 @@ class Keeper(Callback):
         asked, due = self.vote(self.stop.asked, self.ranks.first and self.late())
         save = done % self.run.trainer.checkpoint_steps == 0 or last or asked or due
         watched = self.guard.look()
-        if done % self.run.logging.every_steps == 0 or save or watched:
+        row = done % self.run.logging.every_steps == 0 or save
+        if watched and not row:  # no losses of a few steps among those of many
+            self.ranks.decide(lambda: self.tell(watched, done))
+        if row:
             losses = self.ranks.mean({k: float(v) for k, v in pl_module.losses.items()})
             limit = self.run.trainer.skip_limit
             skipped = self.ranks.decide(lambda: skipping(pl_module, limit))

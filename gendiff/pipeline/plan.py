@@ -80,7 +80,7 @@ def make_record(stage: Stage, run_folder: Path, plan: dict[str, Step]) -> dict[s
         what["method"]["perceptual"]["weights_digest"] = weights_digest(term.weights, folder)
     return {
         "stage": stage.name,
-        "place": len(plan),
+        "place": [*plan, stage.name].index(stage.name),
         "fingerprint": digest({"run": what, "init": init}),
         "identity": what,
         "init": init,

@@ -32,6 +32,8 @@ def test_training_is_bit_identical_with_and_without(config, tmp_path):
         assert [int(row["step"]) for row in rows] == ([4, 8, 12] if times else [])
         for row in rows:
             assert 0 <= float(row["watch/recall"]) <= 1
+            # losses are means of as many steps in each row, and of the last
+            assert bool(row["loss"]) == (int(row["step"]) == 12)
             assert 0 <= float(row["watch/copying"]) <= 1
             assert float(row["watch/nearest_ratio"]) > 0
         shown = sorted((folder / "small/samples/training").glob("*.png"))

@@ -187,6 +187,12 @@ def test_rerun_moves_aside(gendiff, done, weights):
     assert weights(done / "child.old-2") == weights(done / "child") != old
 
 
+def test_a_stage_knows_its_place(finished):
+    """By which the report has the order and the colours of the run's own picture."""
+    records = [json.loads(path.read_text()) for path in finished.glob("*/stage.json")]
+    assert {one["stage"]: one["place"] for one in records} == {"teacher": 0, "child": 1}
+
+
 @pytest.mark.parametrize("word", ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"])
 def test_rerun_is_for_the_first_start_alone(gendiff, done, monkeypatch, word):
     monkeypatch.setenv(word, "1")
