@@ -11,7 +11,7 @@ demo: $(VENV)/.installed   ## train the digits teacher and its few-step students
 test: lint   ## the linter, the type checker and the tests
 	$(BIN)/python -m pytest -n 3
 
-test-long: $(VENV)/.installed-dev   ## the tests that take minutes: a launcher killed, W&B's agent
+test-long: $(VENV)/.installed-dev   ## the tests that take minutes: launchers killed, sweeps, W&B's agent
 	$(BIN)/python -m pytest -m long
 
 lint: $(VENV)/.installed-dev

@@ -86,11 +86,18 @@ def main(words: Sequence[str] | None = None) -> int:
         tell(f"{str(error).rstrip('.')}; {again(args)}.")
         return 1
     except OSError as error:  # of a path: a name too long, a folder of someone else's
-        path = error.filename or ("" if os.path.exists(os.curdir) else "the working folder")
+        path = error.filename or ("" if is_somewhere() else "the working folder")
         if error.errno not in REFUSED or not path:
             raise
         tell(f"{path}: {error.strerror}.")
         return 2
+
+
+def is_somewhere() -> bool:
+    """Whether the working folder is there."""
+    with suppress(FileNotFoundError):
+        return bool(os.getcwd())
+    return False
 
 
 def again(args: Any) -> str:

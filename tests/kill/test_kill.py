@@ -86,6 +86,7 @@ def test_a_signal_to_some_ranks_stops_all(tmp_path):
     assert "Traceback" not in logs
 
 
+@pytest.mark.long
 def test_a_signal_to_the_launcher_saves_and_exits_75(tmp_path):
     """Of two processes; to one alone: tests/pipeline/test_jobs.py, test_signals.py."""
     run = [sys.executable, "-m", "gendiff.cli", "run", "mixture_diffusion"]

@@ -170,6 +170,7 @@ def test_the_weights_are_those_of_one_process(words, tmp_path, monkeypatch, capf
     assert asked == [{"student": ["teacher"]}]
 
 
+@pytest.mark.long
 def test_a_signal_stops_all_of_them(words, tmp_path):
     words += [f"stages.{name}.trainer.max_steps=1000000" for name in ("teacher", "alone")]
     command = [sys.executable, "-m", "gendiff.cli", *words]

@@ -177,6 +177,7 @@ def test_axes_place_values(values, heights):
     assert len(scale.ticks()) == len(set(map(str, values)))
 
 
+@pytest.mark.long
 def test_real_trials_one_killed_go_on_under_its_id(write, tmp_path, two):
     """Two trials: the second is killed while it trains, and comes to its end the next time."""
     rates = {"stages.student.optim.lr": {"values": RATES[:2]}}
