@@ -45,6 +45,16 @@ def fork(call):
     return pid
 
 
+def said_once_killed(pid, heard, tell):
+    """What comes through a pipe after its first line, for which a process is killed."""
+    os.close(tell)
+    with os.fdopen(heard, "rb") as file:
+        file.readline()
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return file.read()
+
+
 @pytest.mark.parametrize("when", ["before", "later"])
 def test_who_follows_a_launcher_stops_when_that_is_killed(monkeypatch, when):
     """Before, as its followers still import, or later."""
@@ -67,13 +77,7 @@ def test_who_follows_a_launcher_stops_when_that_is_killed(monkeypatch, when):
     def launcher():
         os.waitpid(fork(follower), 0)
 
-    pid = fork(launcher)
-    os.close(tell)
-    with os.fdopen(heard, "rb") as file:
-        file.readline()
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        assert file.read() == b"T"
+    assert said_once_killed(fork(launcher), heard, tell) == b"T"
 
 
 @pytest.mark.parametrize(
@@ -107,10 +111,4 @@ def test_torchrun_is_stopped_when_the_sweep_is_killed(monkeypatch, word, rank, l
     def sweep():
         os.waitpid(fork(torchrun), 0)
 
-    pid = fork(sweep)
-    os.close(tell)
-    with os.fdopen(heard, "rb") as file:
-        file.readline()
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        assert file.read() == wanted
+    assert said_once_killed(fork(sweep), heard, tell) == wanted

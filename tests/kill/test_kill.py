@@ -34,8 +34,7 @@ def report(request, tmp_path_factory):
 def test_kills_at_any_instant_change_nothing(report):
     assert set(report["codes"]) == {0}, report["logs"]
     assert report["instants"] == report["kills"]
-    assert report["boundaries"] + report["unmet"] == report["kills"]
-    assert report["unmet"] < report["kills"]  # inside checkpoint writes, between stages
+    assert report["boundaries"] == report["kills"]  # inside checkpoint writes, between stages
     assert not report["hung"], report["logs"]
     assert len(report["undisturbed"]) == 5
     for killed in report["killed"]:
